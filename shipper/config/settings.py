@@ -1,0 +1,219 @@
+"""What the environment asks for. A wrong value is reported and its default taken: nothing here stops the agent."""
+
+from __future__ import annotations
+
+import os
+
+from shipper.config.problems import Problem, clean, quoted
+from shipper.config.registry import LATER_SINKS, REGISTRY, enabled
+from shipper.config.units import parse_duration, parse_size
+from shipper.config.variables import ACTING, LATER, PREFIX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Settings:
+    """All settings but the secrets, which are asked for where they are used, and the agent's host and source.
+
+    ``directories``: where the journal may live, best first. ``journal_max_bytes``: None is journal/'s own rule.
+    Times are seconds.
+    """
+
+    __slots__ = (
+        "directories",
+        "drain_timeout",
+        "flush_interval",
+        "journal_max_bytes",
+        "max_line_bytes",
+        "orphan_timeout",
+        "problems",
+        "service",
+        "sinks",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        tags: tuple[tuple[str, str], ...],
+        sinks: tuple[str, ...],
+        directories: tuple[str, ...],
+        journal_max_bytes: int | None,
+        max_line_bytes: int,
+        flush_interval: float,
+        drain_timeout: float,
+        orphan_timeout: float,
+        problems: tuple[Problem, ...],
+    ) -> None:
+        self.service = service
+        self.tags = tags
+        self.sinks = sinks
+        self.directories = directories
+        self.journal_max_bytes = journal_max_bytes
+        self.max_line_bytes = max_line_bytes
+        self.flush_interval = flush_interval
+        self.drain_timeout = drain_timeout
+        self.orphan_timeout = orphan_timeout
+        self.problems = problems
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Never raises; an empty variable counts as not set."""
+    problems: list[Problem] = []
+
+    def duration(name: str, low: str, high: str) -> float:
+        value = _quantity(environ, name, parse_duration, problems, low=low, high=high)
+        return parse_duration(ACTING[name].default) if value is None else value
+
+    def size(name: str, low: str, high: str) -> int | None:
+        value = _quantity(environ, name, parse_size, problems, low=low, high=high)
+        return None if value is None else int(value)
+
+    return Settings(
+        service=clean(environ.get("SHIPPER_SERVICE", "")) or ACTING["SHIPPER_SERVICE"].default,
+        tags=_tags(environ, problems),
+        sinks=_sinks(environ, problems),
+        directories=_directories(environ, problems),
+        journal_max_bytes=size("SHIPPER_JOURNAL_MAX", "1MiB", "1024GiB"),
+        max_line_bytes=size("SHIPPER_MAX_LINE", "1KiB", "1MiB") or parse_size(ACTING["SHIPPER_MAX_LINE"].default),
+        flush_interval=duration("SHIPPER_FLUSH_INTERVAL", "0s", "60s"),
+        drain_timeout=duration("SHIPPER_DRAIN_TIMEOUT", "0s", "1h"),
+        orphan_timeout=duration("SHIPPER_ORPHAN_TIMEOUT", "0s", "24h"),
+        problems=(*problems, *_names_that_do_not_act(environ)),
+    )
+
+
+def _quantity(
+    environ: Mapping[str, str],
+    name: str,
+    parse: Callable[[str], float],
+    problems: list[Problem],
+    *,
+    low: str,
+    high: str,
+) -> float | None:
+    """None when it is not set or wrong."""
+    text = _get(environ, name)
+    if not text:
+        return None
+    try:
+        value = parse(text)
+        if parse(low) <= value <= parse(high):
+            return value
+        allowed = f"{low} to {high}"
+    except ValueError as error:
+        allowed = f"{error}, from {low} to {high}"
+    problems.append(
+        Problem(name, f"{name} is {quoted(text)}, allowed is {allowed}: the default, {ACTING[name].default}, is used")
+    )
+    return None
+
+
+def _tags(environ: Mapping[str, str], problems: list[Problem]) -> tuple[tuple[str, str], ...]:
+    tags = []
+    wrong = []
+    for item in _items(environ.get("SHIPPER_TAGS", "")):
+        key, _, value = item.partition(":")
+        tag = clean(key), clean(value)
+        if all(tag):
+            tags.append(tag)
+        else:
+            wrong.append(item)
+    if wrong:
+        problems.append(
+            Problem(
+                "SHIPPER_TAGS",
+                f"SHIPPER_TAGS holds {quoted(','.join(wrong))}, allowed is key:value,key:value: this part is left out",
+            )
+        )
+    return tuple(tags)
+
+
+def _sinks(environ: Mapping[str, str], problems: list[Problem]) -> tuple[str, ...]:
+    names = list(dict.fromkeys(_items(environ.get("SHIPPER_SINKS", "").lower())))
+    if not names:
+        return enabled(environ, None, problems)
+    known = [entry.name for entry in REGISTRY]
+    allowed = f"allowed is a comma list of {', '.join(known)}, or none"
+    for name in names:
+        if name in LATER_SINKS:
+            what = f"SHIPPER_SINKS names {name}, which this version does not have, {allowed}: it is left out"
+        elif name not in (*known, "none"):
+            what = f"SHIPPER_SINKS names {quoted(name)}, {allowed}: it is left out"
+        elif name == "none" and len(names) > 1:
+            what = "SHIPPER_SINKS names none beside others, allowed is none alone: nothing is forwarded"
+        else:
+            continue
+        problems.append(Problem("SHIPPER_SINKS", what))
+    if "none" in names:
+        return ()
+    sinks = enabled(environ, names, problems)
+    for entry in REGISTRY:
+        missing = [name for name in entry.secrets if not (_get(environ, name) or _get(environ, f"{name}_FILE"))]
+        if entry.name in names and missing:
+            problems.append(
+                Problem(
+                    "SHIPPER_SINKS",
+                    f"SHIPPER_SINKS names {entry.name}, which needs {' and '.join(missing)}: "
+                    f"nothing is forwarded to {entry.title}",
+                )
+            )
+    return sinks
+
+
+def _directories(environ: Mapping[str, str], problems: list[Problem]) -> tuple[str, ...]:
+    chosen = _get(environ, "SHIPPER_DIR")
+    if chosen.startswith("/"):
+        return (chosen,)
+    if chosen:
+        # `shipper logs`, started elsewhere in the container, must find the same place.
+        problems.append(
+            Problem(
+                "SHIPPER_DIR",
+                f"SHIPPER_DIR is {quoted(chosen)}, allowed is a path that begins with /: the default places are used",
+            )
+        )
+    state = _get(environ, "XDG_STATE_HOME")
+    temporary = _get(environ, "TMPDIR")
+    own = f"shipper-{os.geteuid()}"
+    return (
+        "/var/lib/shipper",
+        # The XDG base directory specification: a relative path is to be ignored.
+        *((os.path.join(state, "shipper"),) if state.startswith("/") else ()),
+        os.path.join(temporary if temporary.startswith("/") else "/tmp", own),  # noqa: S108 (journal/ checks the owner)
+        os.path.join("/dev/shm", own),  # noqa: S108
+    )
+
+
+def _names_that_do_not_act(environ: Mapping[str, str]) -> list[Problem]:
+    problems = []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or not _get(environ, name) or name in ACTING:
+            continue
+        shown = clean(name)  # never the value: a misspelt variable may hold a secret
+        if name in LATER:
+            what = f"{shown} is set but does not act in this version: lines are forwarded as if it were not set"
+        else:
+            what = f"{shown} is no variable of shipper and is ignored{_suggestion(shown)}"
+        problems.append(Problem(shown, what))
+    return problems
+
+
+def _suggestion(name: str) -> str:
+    near = [bare] if (bare := name.removeprefix(PREFIX)) in ACTING else []
+    if not near:
+        import difflib
+
+        near = difflib.get_close_matches(name, (*ACTING, *LATER), n=1)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def _get(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name, "").strip()
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]

@@ -1,0 +1,57 @@
+"""The names of all variables, as data: README and --help are tested against these tables."""
+
+from __future__ import annotations
+
+
+class Variable:
+    """One that acts in this version. ``default`` is as a user would write it, empty where nothing is set."""
+
+    __slots__ = ("default", "meaning")
+
+    def __init__(self, default: str, meaning: str) -> None:
+        self.default = default
+        self.meaning = meaning
+
+
+ACTING = {
+    "DATADOG_TOKEN": Variable("", "turns Datadog on: a client token (pub...) or an API key"),
+    "DATADOG_TOKEN_FILE": Variable("", "a file that holds it"),
+    "DATADOG_REGION": Variable("us1", "us1, us3, us5, us1-fed, eu, ap1 or a newer site"),
+    "SHIPPER_DATADOG_URL": Variable("", "another intake (a proxy, the sandbox): scheme, host and port"),
+    "SHIPPER_SINKS": Variable("", "comma list that narrows what the secrets turn on; none forwards nothing"),
+    "SHIPPER_HOST": Variable("", "the worker instance; else LIVEKIT_WORKER_ID, else the host name"),
+    "SHIPPER_SOURCE": Variable("", "the agent; else LIVEKIT_AGENT_ID, livekit.toml, LIVEKIT_AGENT_NAME, the script"),
+    "SHIPPER_SERVICE": Variable("cloud.livekit.io", "field service"),
+    "SHIPPER_TAGS": Variable("", "key:value,key:value for every line"),
+    "SHIPPER_DIR": Variable("", "where the journal lives"),
+    "SHIPPER_JOURNAL_MAX": Variable("128MiB", "bound of that directory"),
+    "SHIPPER_FLUSH_INTERVAL": Variable("1s", "longest time that a line waits for company"),
+    "SHIPPER_DRAIN_TIMEOUT": Variable("8s", "longest time that the end is delayed to deliver what is pending"),
+    "SHIPPER_ORPHAN_TIMEOUT": Variable("1h", "longest time that a worker left behind by the agent's command is kept"),
+    "SHIPPER_MAX_LINE": Variable("256KiB", "a longer line is split and marked"),
+}
+
+LATER = (
+    "SHIPPER_LEVEL",
+    "SHIPPER_EXCLUDE",
+    "SHIPPER_REDACT",
+    "SHIPPER_MASK",
+    "SHIPPER_PII",
+    "SHIPPER_WHEN_FULL",
+    "SHIPPER_FAILED_STATUS",
+    "SHIPPER_CPU",
+    "SHIPPER_MULTILINE",
+    "SHIPPER_METRICS",
+    "SHIPPER_NEW_RELIC_URL",
+    "SHIPPER_CLOUDWATCH_GROUP",
+    "SHIPPER_CLOUDWATCH_STREAM",
+    "SHIPPER_CLOUDWATCH_RETENTION_DAYS",
+    "SHIPPER_CLOUDWATCH_FORMAT",
+    "SHIPPER_BUILD_DIR",
+    "SHIPPER_BUILD_VERSION",
+    "SHIPPER_SENTRY_EVENTS",
+)
+"""Variables that the design fixes and this version does not act on."""
+
+PREFIX = "SHIPPER_"
+"""Whatever else begins so is a mistake."""

@@ -1,0 +1,111 @@
+"""Secrets from variables and from files, and which sinks they turn on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipper.config import Problem, secret
+from shipper.config.registry import LATER_SINKS, REGISTRY, enabled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read(environ: dict[str, str]) -> tuple[str | None, list[str]]:
+    problems: list[Problem] = []
+    value = secret(environ, "DATADOG_TOKEN", problems)
+    assert {problem.variable for problem in problems} <= {"DATADOG_TOKEN_FILE"}
+    return value, [problem.message for problem in problems]
+
+
+@pytest.mark.parametrize("environ", [{}, {"DATADOG_TOKEN": ""}, {"DATADOG_TOKEN": " \n", "DATADOG_TOKEN_FILE": " "}])
+def test_a_secret_that_is_empty_is_not_set(environ: dict[str, str]) -> None:
+    assert read(environ) == (None, [])
+
+
+def test_space_around_a_secret_does_not_belong_to_it() -> None:
+    assert read({"DATADOG_TOKEN": " pub123\n"}) == ("pub123", [])
+
+
+def test_a_secret_comes_from_the_file_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("\ufeffpub123\r\n", encoding="utf-8")
+    assert read({"DATADOG_TOKEN_FILE": f"{tmp_path}/token"}) == ("pub123", [])
+
+
+def test_a_secret_replaced_in_its_file_is_found_by_the_next_call(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    for value in ("old", "new"):
+        file.write_text(value)
+        assert secret({"DATADOG_TOKEN_FILE": str(file)}, "DATADOG_TOKEN") == value
+
+
+def test_the_variable_wins_over_the_file_and_both_are_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-file")
+    value, problems = read({"DATADOG_TOKEN": "from-variable", "DATADOG_TOKEN_FILE": f"{tmp_path}/token"})
+    assert value == "from-variable"
+    assert problems == ["DATADOG_TOKEN_FILE is ignored, for DATADOG_TOKEN is set too: set one of them"]
+
+
+def test_a_file_that_is_not_there_is_a_problem_that_names_variable_path_and_reason(tmp_path: Path) -> None:
+    value, problems = read({"DATADOG_TOKEN_FILE": f"{tmp_path}/absent"})
+    assert value is None
+    (problem,) = problems
+    assert problem == (
+        f'DATADOG_TOKEN_FILE names "{tmp_path}/absent", which could not be read (No such file or directory): '
+        "the secret counts as not set"
+    )
+
+
+def test_files_that_hold_no_secret_are_problems_and_hold_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "huge").write_bytes(b"x" * (2**20 + 1))
+    for name, why in {
+        "pipe": "no regular file",
+        "directory": "Is a directory",
+        "loop": "Too many levels of symbolic links",
+        "empty": "empty",
+        "binary": "not UTF-8",
+        "huge": "larger than 1 MiB",
+    }.items():
+        value, problems = read({"DATADOG_TOKEN_FILE": f"{tmp_path}/{name}"})
+        assert value is None
+        assert why in problems[0]
+        assert f"{tmp_path}/{name}" in problems[0]
+
+
+def test_a_secret_put_where_its_path_belongs_is_not_shown() -> None:
+    value, problems = read({"DATADOG_TOKEN_FILE": "pub0123456789abcdef"})
+    assert value is None
+    assert len(problems) == 1
+    assert "pub0123456789abcdef" not in problems[0]
+
+
+@given(path=st.text(st.characters(codec=None)))
+def test_no_path_raises(path: str) -> None:
+    secret({"DATADOG_TOKEN_FILE": "/" + path}, "DATADOG_TOKEN", [])
+    secret({"DATADOG_TOKEN_FILE": path}, "DATADOG_TOKEN", [])
+
+
+def test_a_secret_turns_its_sink_on(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("pub123")
+    assert enabled({}) == ()
+    assert enabled({"DATADOG_TOKEN": "pub123"}) == ("datadog",)
+    assert enabled({"DATADOG_TOKEN_FILE": f"{tmp_path}/token"}) == ("datadog",)
+    assert enabled({"DATADOG_TOKEN": "pub123"}, ("datadog",)) == ("datadog",)
+    assert enabled({"DATADOG_TOKEN": "pub123"}, ()) == ()
+
+
+def test_names_in_the_registry_are_unique_and_none_is_left_for_later() -> None:
+    names = [entry.name for entry in REGISTRY]
+    assert len({*names, *LATER_SINKS, "none"}) == len(names) + len(LATER_SINKS) + 1
+    for entry in REGISTRY:
+        assert entry.factory.startswith(f"shipper.sinks.{entry.name}:")

@@ -1,0 +1,88 @@
+"""Durations and sizes as people write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipper.config.units import parse_duration, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("8s", 8.0),
+        ("500ms", 0.5),
+        ("1m", 60.0),
+        ("1h", 3600.0),
+        ("1.5s", 1.5),
+        ("0.5h", 1800.0),
+        ("7", 7.0),
+        ("0", 0.0),
+        (".5", 0.5),
+        ("2.", 2.0),
+        (" 8 s ", 8.0),
+        ("8S", 8.0),
+        ("250MS", 0.25),
+    ],
+)
+def test_durations_are_read_as_seconds(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4096", 4096),
+        ("0", 0),
+        ("12B", 12),
+        ("128MiB", 128 * 2**20),
+        ("256KiB", 256 * 2**10),
+        ("2GiB", 2 * 2**30),
+        ("1kB", 1000),
+        ("1MB", 1_000_000),
+        ("1GB", 1_000_000_000),
+        ("64K", 64 * 2**10),
+        ("64m", 64 * 2**20),
+        ("1G", 2**30),
+        ("128Mi", 128 * 2**20),
+        ("1.5MiB", 3 * 2**19),
+        (" 1 MiB ", 2**20),
+    ],
+)
+def test_sizes_are_read_as_bytes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+WRONG = [
+    "", " ", ".", "s", "ms", "MiB", "-1", "-1s", "+1s", "1e3", "1e3s", "nan", "inf", "infs", "1_000", "0x10", "1.2.3",
+    "1,5s", "8 bananas", "8s8s", "1h30m", "٣s", "½", "8\x00s", "9" * 400, "9" * 400 + "MiB",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*WRONG, "8MiB", "8d"])
+def test_what_is_no_duration_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match="a time such as 500ms, 8s, 1m or 1h"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", [*WRONG, "8s", "8KKB", "8TB"])
+def test_what_is_no_size_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match="a size such as 4096, 256KiB, 128MiB or 1GB"):
+        parse_size(text)
+
+
+@given(st.text())
+def test_any_text_is_a_finite_value_or_a_value_error(text: str) -> None:
+    for parse in (parse_duration, parse_size):
+        try:
+            value = parse(text)
+        except ValueError:
+            continue
+        assert 0 <= value < 1e30
+
+
+@given(st.integers(0, 2**53))
+def test_a_number_of_bytes_is_itself(size: int) -> None:
+    assert parse_size(str(size)) == parse_size(f"{size}B") == size
