@@ -1,0 +1,79 @@
+"""What is fixed for a run: who printed the lines and to whom they may go."""
+
+from __future__ import annotations
+
+import json
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+def new_run_id() -> str:
+    """16 hexadecimal digits, random: one a start."""
+    return os.urandom(8).hex()
+
+
+class Facts:
+    """A run's facts, repeated at the head of every segment; the first segments are evicted first.
+
+    ``sinks`` are those whose secrets were set when the run was captured: an adopter sends the lines to no other.
+    ``started_ns`` is wall time; ``max_line`` is in bytes; ``agent`` is the command's name.
+    """
+
+    __slots__ = ("agent", "host", "max_line", "run", "service", "sinks", "source", "started_ns", "tags")
+
+    def __init__(
+        self,
+        run: str,
+        host: str,
+        source: str,
+        service: str,
+        tags: tuple[tuple[str, str], ...],
+        sinks: tuple[str, ...],
+        max_line: int,
+        started_ns: int,
+        agent: str,
+    ) -> None:
+        self.run = run
+        self.host = host
+        self.source = source
+        self.service = service
+        self.tags = tags
+        self.sinks = sinks
+        self.max_line = max_line
+        self.started_ns = started_ns
+        self.agent = agent
+
+    def to_json(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Facts:
+        """Raises KeyError, TypeError or ValueError on anything that `to_json` did not write."""
+        return cls(
+            run=str(values["run"]),
+            host=str(values["host"]),
+            source=str(values["source"]),
+            service=str(values["service"]),
+            tags=tuple((str(key), str(value)) for key, value in values["tags"]),
+            sinks=tuple(str(sink) for sink in values["sinks"]),
+            max_line=int(values["max_line"]),
+            started_ns=int(values["started_ns"]),
+            agent=str(values["agent"]),
+        )
+
+
+def dump_json(values: object) -> bytes:
+    """Compact JSON; surrogates of undecodable arguments are escaped, so this never raises for text."""
+    return json.dumps(values, separators=(",", ":")).encode("ascii")
+
+
+def load_json(data: bytes) -> dict[str, Any]:
+    """Raises ValueError when it is not a JSON object."""
+    values = json.loads(data)
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    return values

@@ -1,0 +1,315 @@
+"""The runs of a directory: finding them, telling live from dead, keeping the bound, and tidying up.
+
+Liveness is a lock (`flock` on the run's file ``lock``, inherited by its worker), never a pid: pid namespaces differ.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from shipper.journal.cursor import CURSOR_PREFIX, CursorFile
+from shipper.journal.facts import Facts, dump_json, load_json
+from shipper.journal.frames import DATA, FACTS, LOSS, RUN_END, STREAM_END, pack, scan
+from shipper.journal.numbering import STREAMS, Numbering
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LOCK = "lock"
+SUFFIX = ".seg"
+HISTORY_NS = 24 * 3600 * 10**9  # a delivered run is kept this long for `shipper logs`
+HISTORY_RUNS = 50  # and at most this many of them: a restart loop makes small runs quickly
+
+
+def run_name(started_ns: int, run: str) -> str:
+    """A run's directory: names sort by start."""
+    return f"{started_ns:016x}-{run}"
+
+
+def is_run(name: str) -> bool:
+    started, dash, run = name.partition("-")
+    return bool(dash) and len(started) == 16 and len(run) == 16 and all(c in "0123456789abcdef" for c in started + run)
+
+
+def started_ns(path: str) -> int:
+    """When the run at ``path`` started, wall time."""
+    return int(os.path.basename(path)[:16], 16)
+
+
+def list_runs(directory: str) -> list[str]:
+    """Paths of the directory's runs, oldest first; empty when it cannot be read."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return [os.path.join(directory, name) for name in sorted(filter(is_run, names))]
+
+
+def segment_path(run: str, index: int) -> str:
+    return os.path.join(run, f"{index:010d}{SUFFIX}")
+
+
+def list_segments(run: str) -> list[int]:
+    """Indexes of the run's segments in order; empty when it cannot be read."""
+    try:
+        names = os.listdir(run)
+    except OSError:
+        return []
+    return sorted(int(name[:10]) for name in names if len(name) == 14 and name.endswith(SUFFIX) and name[:10].isdigit())
+
+
+class LocksUnsupportedError(OSError):
+    """The file system has no locks (some network file systems): nothing can be adopted there."""
+
+
+def lock(run: str) -> int | None:
+    """Lock the run: its descriptor, or None when somebody lives who holds it.
+
+    Raises LocksUnsupportedError where locks do not work, FileNotFoundError when the run is gone, OSError otherwise.
+    """
+    fd = os.open(os.path.join(run, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return None
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise LocksUnsupportedError(error.errno, os.strerror(error.errno), run) from error
+        raise
+    return fd
+
+
+def is_live(run: str) -> bool:
+    """Whether a wrapper, its worker or an adopter holds the run. Also True when that cannot be told: hands off."""
+    try:
+        fd = os.open(os.path.join(run, LOCK), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def read_facts(run: str) -> Facts | None:
+    """The run's facts, from the head of its first readable segment."""
+    for index in list_segments(run):
+        try:
+            fd = os.open(segment_path(run, index), os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            head = os.read(fd, 64 << 10)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+        for frame in scan(head):
+            if frame.kind == FACTS:
+                try:
+                    return Facts.from_json(load_json(frame.payload)["facts"])
+                except (ValueError, KeyError, TypeError):
+                    break
+    return None
+
+
+def facts_frame(facts: Facts, numberings: dict[int, Numbering], wall_ns: int, mono_ns: int) -> bytes:
+    """The frame that every segment begins with."""
+    payload = dump_json({"facts": facts.to_json(), "streams": {str(s): numberings[s].to_json() for s in STREAMS}})
+    return pack(FACTS, 0, wall_ns, mono_ns, 0, 0, 0, payload) + payload
+
+
+def cursor_sinks(run: str) -> list[str]:
+    """Names of the sinks that have a cursor in the run."""
+    try:
+        names = os.listdir(run)
+    except OSError:
+        return []
+    return sorted(name[len(CURSOR_PREFIX) :] for name in names if name.startswith(CURSOR_PREFIX))
+
+
+def is_delivered(run: str, facts: Facts | None) -> bool:
+    """Whether every sink that the run's lines may go to has got all of them."""
+    sinks = set(cursor_sinks(run)) | set(facts.sinks if facts else ())
+    for sink in sinks:
+        values = CursorFile.read(run, sink)
+        if not values or not values.get("complete"):
+            return False
+    return True
+
+
+def remove_run(run: str) -> None:
+    """Delete the run's files; what is in the way stays."""
+    try:
+        for name in os.listdir(run):
+            os.unlink(os.path.join(run, name))
+        os.rmdir(run)
+    except OSError:
+        return
+
+
+def used_bytes(directory: str) -> int:
+    """Bytes of all segments of all runs."""
+    return sum(size for run in list_runs(directory) for _, size in _sizes(run))
+
+
+def _sizes(run: str) -> Iterator[tuple[int, int]]:
+    for index in list_segments(run):
+        try:
+            yield index, os.stat(segment_path(run, index)).st_size
+        except OSError:
+            continue
+
+
+def tidy(directory: str, own: str, now_ns: int) -> None:
+    """Remove dead, delivered runs that are not the newest and past the history kept for ``shipper logs``."""
+    kept = 0
+    for run in reversed(list_runs(directory)[:-1]):
+        if run == own or is_live(run):
+            continue
+        facts = read_facts(run)
+        if not is_delivered(run, facts):
+            continue
+        kept += 1
+        if kept > HISTORY_RUNS or now_ns - _last_change_ns(run) > HISTORY_NS:
+            remove_run(run)
+
+
+def _last_change_ns(run: str) -> int:
+    segments = list_segments(run)
+    try:
+        return os.stat(segment_path(run, segments[-1]) if segments else run).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def make_room(directory: str, own: str, max_bytes: int, wanted_bytes: int, segment_bytes: int) -> bool:
+    """Evict the oldest segments of any run until ``wanted_bytes`` more fit under ``max_bytes``.
+
+    The segment that a live wrapper writes to counts with its full size and is never taken; a dead run's last one is
+    replaced by its facts and numbering. Returns False when nothing more could be evicted.
+    """
+    total = wanted_bytes
+    candidates: list[tuple[str, int, int, bool]] = []  # run, segment, bytes, last of its run
+    for run in list_runs(directory):
+        sizes = list(_sizes(run))
+        for position, (index, size) in enumerate(sizes):
+            last = position == len(sizes) - 1
+            total += size
+            if not last:
+                candidates.append((run, index, size, False))
+            elif run == own:
+                continue
+            elif is_live(run):
+                total += max(0, segment_bytes - size)
+            else:
+                candidates.append((run, index, size, True))
+    for run, index, size, last in candidates:
+        if total <= max_bytes:
+            return True
+        total -= size - (_replace_by_stub(run, index, size) if last else _unlink(run, index, size))
+    return total <= max_bytes
+
+
+def _unlink(run: str, index: int, size: int) -> int:
+    """Remove a segment; the bytes that are still there."""
+    try:
+        os.unlink(segment_path(run, index))
+    except FileNotFoundError:
+        return 0
+    except OSError:
+        return size
+    return 0
+
+
+def _replace_by_stub(run: str, index: int, size: int) -> int:
+    """Put facts, numbering and end in the place of a dead run's last segment; the bytes that are there then.
+
+    A run that everybody has got, or that nobody can read, goes whole.
+    """
+    try:
+        fd = lock(run)
+    except OSError:
+        return size
+    if fd is None:
+        return size
+    try:
+        facts = read_facts(run)
+        if facts is None or is_delivered(run, facts):
+            remove_run(run)
+            return 0
+        stub = _stub(run, index, facts)
+        if len(stub) >= size:
+            return size
+        path = segment_path(run, index + 1)
+        try:
+            out = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                os.write(out, stub)
+            finally:
+                os.close(out)
+            os.rename(path + ".new", path)
+        except OSError:
+            return size
+        return len(stub) + _unlink(run, index, size)
+    except OSError:
+        return size
+    finally:
+        os.close(fd)
+
+
+def _stub(run: str, index: int, facts: Facts) -> bytes:
+    """A segment's essence: facts, the numbering at its end, and its markers of the end."""
+    numberings = {stream: Numbering() for stream in STREAMS}
+    ends: list[bytes] = []
+    wall_ns = mono_ns = 0
+    with open(segment_path(run, index), "rb") as file:
+        content = file.read()
+    for frame in scan(content):
+        wall_ns, mono_ns = frame.wall_ns, frame.mono_ns
+        if frame.kind == FACTS:
+            numberings = load_numberings(frame.payload)
+        elif frame.kind == DATA and frame.stream in numberings:
+            numbering = Numbering(frame.line, frame.before, frame.at)
+            numbering.advance(frame.payload, facts.max_line)
+            numberings[frame.stream] = numbering
+        elif frame.kind == LOSS and frame.stream in numberings:
+            numberings[frame.stream] = load_loss(frame.payload)[0]
+        elif frame.kind in (STREAM_END, RUN_END):
+            ends.append(
+                pack(frame.kind, frame.stream, wall_ns, mono_ns, frame.line, frame.before, frame.at, frame.payload)
+                + frame.payload
+            )
+    return facts_frame(facts, numberings, wall_ns, mono_ns) + b"".join(ends)
+
+
+def load_numberings(payload: bytes) -> dict[int, Numbering]:
+    """Both streams' numbering from a facts frame. Raises ValueError."""
+    try:
+        streams = load_json(payload)["streams"]
+        return {stream: Numbering(*(int(value) for value in streams[str(stream)])) for stream in STREAMS}
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a facts frame") from error
+
+
+def load_loss(payload: bytes) -> tuple[Numbering, str]:
+    """The numbering after a loss frame, and its reason. Raises ValueError."""
+    values = load_json(payload)
+    try:
+        return Numbering(*(int(value) for value in values["after"])), str(values["reason"])
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a loss frame") from error
+
+
+def evicted_between(segments: Iterable[int], index: int) -> int | None:
+    """The lowest of ``segments`` above ``index``; None when there is none."""
+    return min((segment for segment in segments if segment > index), default=None)

@@ -1,0 +1,98 @@
+"""Runs: live or dead, delivered or not, kept or removed."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from shipper.journal import runs
+from shipper.journal.cursor import CursorFile
+from shipper.journal.directory import default_max_bytes, memory_limit_bytes, segment_bytes
+from shipper.journal.numbering import STDOUT
+from tests.journal.journal_model import MIB, writer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAY_NS = 24 * 3600 * 10**9
+
+
+def dead_run(directory: Path, number: int, delivered: bool) -> str:
+    run = writer(str(directory), run=f"{number:016x}", started_ns=(1 << 60) + number)
+    run.append([(STDOUT, 0, 0, b"line\n")])
+    run.close()
+    os.close(run.lock_fd)
+    cursor = CursorFile(run.path, "datadog")
+    cursor.commit({"complete": delivered})
+    cursor.close()
+    return run.path
+
+
+def test_a_run_lives_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
+    run = writer(str(tmp_path))
+    assert runs.is_live(run.path)
+    assert runs.lock(run.path) is None
+    os.close(run.lock_fd)
+    assert not runs.is_live(run.path)
+    adopted = runs.lock(run.path)
+    assert adopted is not None
+    assert runs.is_live(run.path)
+    os.close(adopted)
+
+
+def test_a_run_is_delivered_when_every_sink_that_may_have_it_is_through(tmp_path: Path) -> None:
+    run = dead_run(tmp_path, 1, delivered=False)
+    facts = runs.read_facts(run)
+    assert facts is not None
+    assert facts.sinks == ("datadog",)
+    assert not runs.is_delivered(run, facts)
+    CursorFile(run, "datadog").commit({"complete": True})
+    assert runs.is_delivered(run, facts)
+    CursorFile(run, "sentry").commit({"complete": False})
+    assert not runs.is_delivered(run, facts)
+
+
+def test_delivered_runs_go_when_they_are_old_and_not_the_newest(tmp_path: Path) -> None:
+    old, undelivered, newest = (dead_run(tmp_path, n, delivered=n != 2) for n in (1, 2, 3))
+    now = time.time_ns()
+    runs.tidy(str(tmp_path), "", now)
+    assert runs.list_runs(str(tmp_path)) == [old, undelivered, newest]
+    runs.tidy(str(tmp_path), "", now + 2 * DAY_NS)
+    assert runs.list_runs(str(tmp_path)) == [undelivered, newest]
+
+
+def test_a_hundred_delivered_runs_of_a_restart_loop_are_not_all_kept(tmp_path: Path) -> None:
+    for number in range(1, 101):
+        dead_run(tmp_path, number, delivered=True)
+    runs.tidy(str(tmp_path), "", time.time_ns())
+    assert len(runs.list_runs(str(tmp_path))) == runs.HISTORY_RUNS + 1
+
+
+def test_making_room_in_an_undelivered_dead_run_keeps_its_numbering(tmp_path: Path) -> None:
+    run = dead_run(tmp_path, 1, delivered=False)
+    with open(runs.segment_path(run, 1), "ab") as segment:
+        segment.write(b"\0" * MIB)
+    assert runs.make_room(str(tmp_path), "", MIB, 0, 0)
+    assert runs.list_segments(run) == [2]
+    assert runs.read_facts(run) is not None
+
+
+def test_the_default_bound_leaves_half_of_the_disk(tmp_path: Path) -> None:
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    assert default_max_bytes(str(tmp_path), 0) == max(MIB, min(128 * MIB, free // 2))
+    assert segment_bytes(128 * MIB) == 8 * MIB
+    assert segment_bytes(MIB) == 64 << 10
+
+
+def test_on_a_tmpfs_the_bound_is_a_share_of_the_memory_limit(tmp_path: Path) -> None:
+    for content, expected in (("max\n", None), ("67108864\n", 64 * MIB), ("9223372036854771712\n", None)):
+        (tmp_path / "memory.max").write_text(content)
+        assert memory_limit_bytes((str(tmp_path / "memory.max"),)) == expected
+    assert memory_limit_bytes((str(tmp_path / "nothing"),)) is None
+    limit = memory_limit_bytes()
+    bound = default_max_bytes("/dev/shm", 0)
+    free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
+    assert bound <= max(MIB, min(128 * MIB, free // 2))
+    if limit is not None:
+        assert bound <= max(MIB, limit // 20)
