@@ -1,0 +1,160 @@
+"""The worker as a process: started once the journal is open, restarted when it dies, woken and ended through a pipe.
+
+One pipe for the whole run, of which we keep both ends: what was written while no worker lived is read by the next one.
+It ends when we do. The protocol, single bytes: w, something was appended; t, the agent was asked to end; d, capture is
+over, deliver and exit 0; q, one last second.
+"""
+
+from __future__ import annotations
+
+import _signal
+import fcntl
+import os
+import termios
+
+from shipper import messages
+from shipper.supervisor.spawn import ALL_SIGNALS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WAKE, TOLD, DRAIN, QUIT = b"w", b"t", b"d", b"q"
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 30.0
+HEALTHY_SECONDS = 60.0  # of life, after which the next death counts as a first one
+SAY_AGAIN_SECONDS = 600.0
+
+
+class Backoff:
+    """When a worker that died is started again, and whether to say so. Pure; times are monotonic seconds."""
+
+    __slots__ = ("_delay", "_said_at")
+
+    def __init__(self) -> None:
+        self._delay = FIRST_DELAY
+        self._said_at: float | None = None
+
+    def died(self, started_at: float, now: float) -> tuple[float, bool]:
+        """Seconds until the next start; true when this death is worth a message: the first, and when it goes on."""
+        healthy = now - started_at >= HEALTHY_SECONDS
+        delay = FIRST_DELAY if healthy else self._delay
+        self._delay = min(delay * 2, LONGEST_DELAY)
+        goes_on = healthy or delay == LONGEST_DELAY
+        say = self._said_at is None or (goes_on and now - self._said_at >= SAY_AGAIN_SECONDS)
+        if say:
+            self._said_at = now
+        return delay, say
+
+
+class Control:
+    """The pipe to the worker. Writes never block."""
+
+    __slots__ = ("_write_fd", "read_fd")
+
+    def __init__(self) -> None:
+        """Raises OSError when there is no descriptor to be had."""
+        self.read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._write_fd, False)
+
+    def wake(self) -> None:
+        """Something was appended. Left out while another byte is unread, so that the pipe never fills."""
+        unread = fcntl.ioctl(self._write_fd, termios.FIONREAD, b"\0\0\0\0")
+        if not any(unread):
+            self.send(WAKE)
+
+    def send(self, byte: bytes) -> None:
+        try:
+            os.write(self._write_fd, byte)
+        except BlockingIOError:  # thousands of unread bytes: a wake is among them
+            pass
+
+
+class Worker:
+    """``pid`` is 0 while there is none; ``due``: when the next is to be started, None when there is no need;
+    ``finished``: it has ended, and there will be no other."""
+
+    def __init__(self, control: Control, command: Callable[[int, int], list[str]], lock_fd: int) -> None:
+        """``command``: the worker's, given the control pipe's descriptor and the number of restarts so far."""
+        self.pid = 0
+        self.due: float | None = 0.0
+        self.finished = False
+        self._control = control
+        self._command = command
+        self._lock_fd = lock_fd
+        self._restarts = 0
+        self._started_at = 0.0
+        self._backoff = Backoff()
+        self._told = False
+        self._draining = False
+        self._quitting = False
+
+    def start(self, now: float) -> None:
+        self.due = None
+        self._started_at = now
+        control_fd = self._control.read_fd
+        command = self._command(control_fd, self._restarts)
+        kept = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (2, control_fd, self._lock_fd) if fd >= 0]  # not closed on exec
+        try:
+            self.pid = os.posix_spawn(
+                command[0],
+                command,
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1), *kept],
+                setsid=True,  # else a terminal's Ctrl-C would end it before it has delivered
+                setsigmask=(),
+                setsigdef=ALL_SIGNALS - {_signal.SIGKILL, _signal.SIGSTOP},
+            )
+        except OSError as error:
+            self._died(f"could not be started ({error.strerror})", now)
+            return
+        # The one before it may have read these.
+        if self._told:
+            self._control.send(TOLD)
+        if self._draining:
+            self._control.send(DRAIN)
+
+    def ended(self, wait_status: int, now: float) -> None:
+        """It was reaped."""
+        self.pid = 0
+        code = os.waitstatus_to_exitcode(wait_status)
+        if self._quitting or (code == 0 and self._draining):
+            self.finished = True
+            return
+        self._died(f"ended by signal {-code}" if code < 0 else f"ended with status {code}", now)
+
+    def _died(self, how: str, now: float) -> None:
+        delay, say = self._backoff.died(self._started_at, now)
+        self._restarts += 1
+        self.due = now + delay
+        if say:
+            messages.say(
+                f"the process that forwards the lines {how}: it is started again, and goes on where it was; "
+                "the agent is not affected."
+            )
+
+    def told(self) -> None:
+        """The agent was asked to end."""
+        if self.pid and not self._told:
+            self._control.send(TOLD)
+        self._told = True
+
+    def drain(self, now: float) -> None:
+        """Capture is over, and the journal is complete, or does not move."""
+        self._draining = True
+        if self.pid:
+            self._control.send(DRAIN)
+        else:
+            self.due = now
+
+    def quit(self) -> None:
+        """The drain is cut short; a worker that ends now is not started again."""
+        self._quitting = True
+        self.due = None
+        self.finished = not self.pid
+        self._control.send(QUIT)
+
+    def kill(self) -> None:
+        if self.pid:
+            os.kill(self.pid, _signal.SIGKILL)

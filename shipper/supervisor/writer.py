@@ -1,0 +1,308 @@
+"""One thread between the pumps and the journal: a frozen disk must hold up neither the agent nor its signals.
+
+It loads the settings and opens the journal, then appends what the pumps have put into a bounded queue, everything that
+waits with one call. When the queue is full a pump waits for room. When the writer has been inside one call for 0.25 s,
+the pump goes on without: its chunk is only counted, and the count takes the chunks' place in the stream as soon as one
+can be queued again.
+
+Nothing is locked: every counter here has one thread that writes it.
+"""
+
+from __future__ import annotations
+
+import _queue
+import _thread
+import time
+
+from shipper import messages
+from shipper.journal.numbering import STREAMS, summarize
+from shipper.supervisor.spawn import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shipper.config import Settings
+    from shipper.journal.numbering import Summary
+    from shipper.journal.writer import JournalWriter
+    from shipper.supervisor.outfit import Outfit
+    from shipper.supervisor.worker import Control
+
+    # stream, wall_ns, mono_ns, and: a chunk; what passed by; None for the stream's end
+    Item = tuple[int, int, int, bytes | Summary | None]
+
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+ITEM_BYTES = 256  # a tuple, two integers and a bytes object's head, in CPython 3.11: agents print single bytes, too
+MAX_BATCH_ITEMS = 64
+MAX_BATCH_BYTES = 1024 * 1024
+
+STALL_SECONDS = 0.25
+ROOM_LOOK_SECONDS = 0.005  # at 500 MB/s the writer takes a third of its queue in this time, so it never runs dry
+
+WAKE_SECONDS = 0.05  # a wake for each append would cost 27 % of a core at 10,000 small writes a second
+
+SAY_AGAIN_SECONDS = 60.0
+STALLED = "journal_stalled"
+
+
+class _Lane:
+    """A stream's side of the queue; its pump alone writes here. ``bytes``: put so far; ``missed``: passed by since."""
+
+    __slots__ = ("bytes", "ended", "missed", "missed_at")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.ended = False
+        self.missed: Summary | None = None
+        self.missed_at = (0, 0)
+
+
+class Writer:
+    """``outfit``, ``settings`` and ``journal`` are None until they are there; ``ready``: the journal is open, or never
+    will be; ``done``: everything is written and closed; ``control``: whom to wake."""
+
+    def __init__(self, make_outfit: Callable[[], Outfit], nudge: Callable[[], None]) -> None:
+        """``nudge`` is called when `ready` or `done` becomes true."""
+        self.outfit: Outfit | None = None
+        self.settings: Settings | None = None
+        self.journal: JournalWriter | None = None
+        self.control: Control | None = None
+        self.ready = False
+        self.done = False
+        self._make_outfit = make_outfit
+        self._nudge = nudge
+        self._queue: _queue.SimpleQueue[Item | dict[str, object]] = _queue.SimpleQueue()
+        self._lanes = {stream: _Lane() for stream in STREAMS}
+        self._max_line = 256 * 1024
+        self._closed = False
+        self._broken = False
+        self._missing = False  # both pumps write it: the worst is a chunk more that waits, or that passes by
+        self._end_taken = False
+        self._taken_bytes = 0
+        self._busy_since = 0.0
+        self._waked_at = 0.0
+        self._wake_owed = False
+        self._disk_failing = False
+        self._disk_said_at = -SAY_AGAIN_SECONDS
+
+    def start(self) -> None:
+        """Starts the thread; without one nothing is kept, and that is said."""
+        self._busy_since = time.monotonic()
+        try:
+            _thread.start_new_thread(self._run, ())
+        except RuntimeError as error:
+            messages.say(f"no thread for the journal ({error}): the agent's output is passed on, nothing is forwarded.")
+            self._broken = self.ready = self.done = True
+
+    # -- called by the pumps ---------------------------------------------------------------------------------------
+
+    def put(self, stream: int, wall_ns: int, mono_ns: int, data: bytes) -> None:
+        """Queues a chunk; blocks at most while the journal moves, and 0.25 s when it does not."""
+        if self._closed or self._broken:
+            return
+        lane = self._lanes[stream]
+        size = len(data) + ITEM_BYTES
+        # Once something passed by, everything does until the disk moves: else small chunks, which may still fit, would
+        # make a loss of every chunk between them.
+        self._missing = self._missing and self.stalled()
+        if not self._missing and (self._has_room(size) or self._wait_for_room(size)):
+            if lane.missed is not None:
+                self._queue_missed(stream, lane)
+            lane.bytes += size
+            self._queue.put((stream, wall_ns, mono_ns, data))
+            return
+        self._missing = True
+        summary = summarize(data, self._max_line)
+        if lane.missed is None:
+            lane.missed = summary
+            lane.missed_at = (wall_ns, mono_ns)
+        else:
+            lane.missed = lane.missed.add(summary)
+
+    def end_stream(self, stream: int) -> None:
+        """The stream is at its end; nothing of it follows."""
+        if not self._closed:
+            self._end_lane(stream)
+
+    def _end_lane(self, stream: int) -> None:
+        lane = self._lanes[stream]
+        if lane.ended:
+            return
+        lane.ended = True
+        if lane.missed is not None:
+            self._queue_missed(stream, lane)
+        self._queue.put((stream, 0, 0, None))
+
+    def _queue_missed(self, stream: int, lane: _Lane) -> None:
+        lane.bytes += ITEM_BYTES
+        self._queue.put((stream, *lane.missed_at, lane.missed))
+        lane.missed = None
+
+    def _has_room(self, size: int) -> bool:
+        waiting = sum([lane.bytes for lane in self._lanes.values()]) - self._taken_bytes
+        return waiting + size <= MAX_WAITING_BYTES
+
+    def _wait_for_room(self, size: int) -> bool:
+        """False when the journal does not move."""
+        while not self.stalled():
+            time.sleep(ROOM_LOOK_SECONDS)
+            if self._has_room(size):
+                return True
+            if self._broken:
+                return False
+        return False
+
+    # -- called by the main thread -----------------------------------------------------------------------------------
+
+    def stalled(self) -> bool:
+        """The writer has been inside one call for 0.25 s."""
+        since = self._busy_since
+        return since > 0.0 and time.monotonic() - since > STALL_SECONDS
+
+    def finish(self, end: dict[str, object]) -> None:
+        """Capture is over. Writes what waits, both streams' ends and the agent's, then closes; ``done`` tells when.
+
+        What a pump still brings is not taken.
+        """
+        self._closed = True
+        for stream in STREAMS:
+            self._end_lane(stream)
+        self._queue.put(end)
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._open()
+        except Exception as error:  # noqa: BLE001  a bug, or no memory: the agent's output is passed on
+            self._break(error)
+        self._busy_since = 0.0
+        self.ready = True
+        self._nudge()
+        try:
+            self._append_all()
+        except Exception as error:  # noqa: BLE001
+            self._break(error)
+            self._discard_all()
+        self.done = True
+        self._nudge()
+
+    def _open(self) -> None:
+        outfit = self.outfit = self._make_outfit()
+        self.settings = outfit.load()
+        self._max_line = self.settings.max_line_bytes
+        try:
+            self.journal = outfit.open_journal(self.settings)
+        except OSError as error:
+            self._broken = True
+            messages.say(
+                f"no journal can be kept in {error.filename or 'any directory'} ({error.strerror}): the agent's output "
+                "is passed on, but nothing is forwarded; set SHIPPER_DIR to a directory that can be written."
+            )
+
+    def _break(self, error: Exception) -> None:
+        self._broken = True
+        self._busy_since = 0.0
+        messages.say(
+            f"a fault in the journal ({describe(error)}): "
+            "the agent's output is passed on, but from now on nothing of it is kept and forwarded."
+        )
+
+    def _append_all(self) -> None:
+        """Until the end is taken from the queue."""
+        queue = self._queue
+        ended: set[int] = set()
+        while True:
+            try:
+                item = queue.get(True, self._seconds_to_wake())
+            except _queue.Empty:
+                self._wake()
+                continue
+            batch: list[tuple[int, int, int, bytes]] = []
+            size = 0
+            more = min(queue.qsize(), MAX_BATCH_ITEMS)  # nobody else takes from it
+            while True:
+                if isinstance(item, tuple) and isinstance(item[3], bytes):
+                    if item[0] not in ended:  # else its pump was in the middle of `put` when capture was over
+                        batch.append((item[0], item[1], item[2], item[3]))
+                    size += len(item[3]) + ITEM_BYTES
+                else:
+                    self._append(batch, size)
+                    batch, size = [], 0
+                    if isinstance(item, dict):
+                        self._end(item)
+                        return
+                    self._mark(item)
+                    if item[3] is None:
+                        ended.add(item[0])
+                if not more or size >= MAX_BATCH_BYTES:
+                    break
+                more -= 1
+                item = queue.get_nowait()
+            self._append(batch, size)
+
+    def _append(self, batch: list[tuple[int, int, int, bytes]], size: int) -> None:
+        if batch and self.journal is not None and not self._broken:
+            self._busy_since = time.monotonic()
+            self.journal.append(batch)
+            self._busy_since = 0.0
+            self._say_of_disk()
+        self._taken_bytes += size
+        self._wake()
+
+    def _mark(self, item: Item) -> None:
+        stream, wall_ns, mono_ns, missed = item
+        if missed is not None:
+            self._taken_bytes += ITEM_BYTES
+        if self.journal is None or self._broken:
+            return
+        self._busy_since = time.monotonic()
+        if missed is None:
+            self.journal.end_stream(stream)
+        elif not isinstance(missed, bytes):
+            self.journal.skip(stream, missed, wall_ns, mono_ns, STALLED)
+        self._busy_since = 0.0
+
+    def _end(self, end: dict[str, object]) -> None:
+        self._end_taken = True
+        if self.journal is not None and not self._broken:
+            self._busy_since = time.monotonic()
+            self.journal.end(end)
+            self.journal.close()
+            self._busy_since = 0.0
+
+    def _discard_all(self) -> None:
+        """Empties the queue until the end is taken from it, so that memory stays bounded and the end is seen."""
+        while not self._end_taken:
+            self._end_taken = isinstance(self._queue.get(), dict)
+
+    def _say_of_disk(self) -> None:
+        error = self.journal.error if self.journal is not None else None
+        if (error is not None) == self._disk_failing:
+            return
+        now = time.monotonic()
+        if error is None:
+            self._disk_failing = False
+            messages.say("the journal can be written again.")
+        elif now - self._disk_said_at >= SAY_AGAIN_SECONDS:
+            self._disk_failing = True
+            self._disk_said_at = now
+            place = self.journal.directory if self.journal is not None else ""
+            messages.say(
+                f"the journal in {place} cannot be written ({error.strerror}): the agent's output is passed on, "
+                "but what it prints meanwhile is not forwarded; the lines lost are counted."
+            )
+
+    def _seconds_to_wake(self) -> float | None:
+        return max(0.0, self._waked_at + WAKE_SECONDS - time.monotonic()) if self._wake_owed else None
+
+    def _wake(self) -> None:
+        """Wakes the worker, at most once in 50 ms, and not too late for the last append."""
+        now = time.monotonic()
+        if now - self._waked_at < WAKE_SECONDS:
+            self._wake_owed = True
+            return
+        self._waked_at = now
+        self._wake_owed = False
+        if self.control is not None:
+            self.control.wake()

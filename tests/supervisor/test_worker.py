@@ -1,0 +1,215 @@
+"""The worker's process: started, restarted, told, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shipper.supervisor.worker import LONGEST_DELAY, SAY_AGAIN_SECONDS, Backoff, Control
+from tests.helpers import wait_until
+from tests.supervisor.wrapping import AGENTS, PYTHON, SIGNALS, read_line, ready_pid, run, wrap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SLEEPER = [PYTHON, "-I", "-c", "import time; time.sleep(30)"]
+
+
+def worker(notes: Path, *status: str) -> dict[str, Any]:
+    command = [PYTHON, "-I", str(AGENTS / "worker.py"), "{control}", "{restarts}", str(notes), *status]
+    return {"sinks": ["datadog"], "worker": command}
+
+
+def read(notes: Path) -> list[str]:
+    return notes.read_text().splitlines() if notes.exists() else []
+
+
+def starts(notes: Path) -> list[list[str]]:
+    return [line.split() for line in read(notes) if line.startswith("start")]
+
+
+def heard(notes: Path) -> list[str]:
+    """What the workers heard, wakes left out."""
+    return [line for line in read(notes) if not line.startswith(("start", "w"))]
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    return tmp_path / "notes"
+
+
+def test_it_is_started_and_woken_and_drained(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, worker(notes))
+    ready_pid(process)
+    wait_until(lambda: starts(notes), what="the worker's start")
+    process.send_signal(signal.SIGUSR1)
+    assert read_line(process) == "10"
+    wait_until(lambda: "w" in read(notes), what="a wake")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: heard(notes) == ["t"], what="being told of the TERM, once")
+    process.send_signal(signal.SIGRTMAX)
+    process.communicate(timeout=10)
+    assert process.returncode == 7
+    assert heard(notes) == ["t", "d"]
+    ((_, restarts, pid, session),) = starts(notes)
+    assert restarts == "0"
+    assert session == pid  # a session of its own
+
+
+def test_an_agent_that_ends_at_once_is_drained_too(tmp_path: Path, notes: Path) -> None:
+    assert run(tmp_path, ["true"], worker(notes))[0] == 0
+    assert heard(notes) == ["d"]
+
+
+def test_without_a_sink_there_is_no_worker(tmp_path: Path, notes: Path) -> None:
+    assert run(tmp_path, ["true"], {**worker(notes), "sinks": []})[0] == 0
+    assert read(notes) == []
+
+
+def test_without_a_journal_there_is_no_worker(tmp_path: Path, notes: Path) -> None:
+    (tmp_path / "journal").write_text("a file")
+    assert run(tmp_path, ["true"], worker(notes))[0] == 0
+    assert read(notes) == []
+
+
+def test_one_that_dies_is_restarted_with_back_off_and_said_once(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, worker(notes, "5"), env={"SHIPPER_DRAIN_TIMEOUT": "0"})
+    ready_pid(process)
+    begun = time.monotonic()
+    wait_until(lambda: len(starts(notes)) == 4, what="three restarts")
+    assert 0.65 < time.monotonic() - begun < 3.0  # 0.1 + 0.2 + 0.4
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert [start[1] for start in starts(notes)][:4] == ["0", "1", "2", "3"]
+    assert err.count(b"the process that forwards the lines ended with status 5") == 1
+
+
+def test_one_that_is_killed_is_restarted_and_hears_of_the_term_again(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, worker(notes))
+    ready_pid(process)
+    process.send_signal(signal.SIGTERM)
+    wait_until(lambda: heard(notes) == ["t"], what="being told")
+    os.kill(int(starts(notes)[0][2]), signal.SIGKILL)
+    wait_until(lambda: heard(notes) == ["t", "t"], what="being told again")
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 7
+    assert b"the process that forwards the lines ended by signal 9" in err
+
+
+def test_one_that_cannot_be_started_is_tried_again_and_said_once(tmp_path: Path) -> None:
+    parts = {"sinks": ["datadog"], "worker": ["/no/such/worker"]}
+    status, _, said = run(tmp_path, ["sleep", "0.5"], parts, env={"SHIPPER_DRAIN_TIMEOUT": "300ms"})
+    assert status == 0
+    assert said.count("could not be started (No such file or directory)") == 1
+
+
+def test_one_that_dies_in_the_drain_is_restarted_while_there_is_time(tmp_path: Path, notes: Path) -> None:
+    begun = time.monotonic()
+    status, _, _ = run(tmp_path, ["true"], worker(notes, "5"), env={"SHIPPER_DRAIN_TIMEOUT": "700ms"})
+    assert status == 0
+    assert 1.6 < time.monotonic() - begun < 2.8
+    assert len(starts(notes)) >= 4
+
+
+def test_one_that_does_not_end_is_killed_a_second_after_the_drains_time(tmp_path: Path) -> None:
+    parts = {"sinks": ["datadog"], "worker": SLEEPER}
+    begun = time.monotonic()
+    status, _, said = run(tmp_path, ["sh", "-c", "exit 3"], parts, env={"SHIPPER_DRAIN_TIMEOUT": "500ms"})
+    assert status == 3
+    assert 1.4 < time.monotonic() - begun < 2.5
+    assert "the next start on the same directory delivers it" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_drain_ends_it_within_two_seconds(tmp_path: Path, number: int) -> None:
+    parts = {"sinks": ["datadog"], "worker": SLEEPER}
+    process = wrap(tmp_path, ["sh", "-c", "echo $$; exit 3"], parts)
+    agent = int(read_line(process))
+    wait_until(lambda: not os.path.exists(f"/proc/{agent}"), what="the agent's end")
+    begun = time.monotonic()
+    while process.poll() is None:  # one that comes before the drain counts only there
+        process.send_signal(number)
+        time.sleep(0.02)
+    assert process.returncode == 3
+    assert time.monotonic() - begun < 2.5
+
+
+def test_a_worker_that_heeds_the_end_of_the_drain_is_not_waited_for_any_longer(tmp_path: Path, notes: Path) -> None:
+    heeds = "import os, sys; fd = int(sys.argv[1]);\nwhile os.read(fd, 1) != b'q': pass\nsys.exit(1)"
+    parts = {"sinks": ["datadog"], "worker": [PYTHON, "-I", "-c", heeds, "{control}"]}
+    process = wrap(tmp_path, ["sh", "-c", "echo $$; exit 3"], parts)
+    agent = int(read_line(process))
+    wait_until(lambda: not os.path.exists(f"/proc/{agent}"), what="the agent's end")
+    begun = time.monotonic()
+    while process.poll() is None:  # one that comes before the drain shortens something else
+        process.terminate()
+        time.sleep(0.02)
+    assert process.returncode == 3
+    assert time.monotonic() - begun < 1.0
+
+
+def test_other_signals_do_not_shorten_the_drain(tmp_path: Path) -> None:
+    parts = {"sinks": ["datadog"], "worker": SLEEPER}
+    begun = time.monotonic()
+    process = wrap(tmp_path, ["sh", "-c", "echo $$; exit 3"], parts, env={"SHIPPER_DRAIN_TIMEOUT": "1s"})
+    agent = int(read_line(process))
+    wait_until(lambda: not os.path.exists(f"/proc/{agent}"), what="the agent's end")
+    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGWINCH)
+    process.communicate(timeout=10)
+    assert process.returncode == 3
+    assert time.monotonic() - begun > 2.0
+
+
+def test_when_we_are_killed_the_worker_hears_the_end_of_the_pipe(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, worker(notes))
+    agent = ready_pid(process)
+    wait_until(lambda: starts(notes), what="the worker's start")
+    process.kill()
+    process.wait()
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: read(notes)[-1] == "eof", what="the pipe's end")
+
+
+def test_back_off_doubles_up_to_its_longest_and_starts_again_after_a_minute_of_life() -> None:
+    backoff = Backoff()
+    now = 1000.0
+    delays, said = [], 0
+    for _ in range(12):
+        delay, say = backoff.died(now, now)
+        delays.append(delay)
+        said += say
+        now += delay
+    assert delays[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert delays[-3:] == [LONGEST_DELAY] * 3
+    assert said == 1
+    assert backoff.died(now, now + 61) == (0.1, False)
+
+
+def test_a_worker_that_keeps_dying_is_said_again_now_and_then() -> None:
+    backoff = Backoff()
+    now = 0.0
+    said = []
+    while now < 3 * SAY_AGAIN_SECONDS:
+        delay, say = backoff.died(now, now)
+        if say:
+            said.append(now)
+        now += delay
+    assert len(said) == 3
+
+
+def test_a_wake_is_left_out_while_one_is_unread_and_other_bytes_go_in() -> None:
+    control = Control()
+    for _ in range(100_000):
+        control.wake()
+    control.send(b"d")
+    assert os.read(control.read_fd, 100) == b"wd"
+    control.wake()
+    assert os.read(control.read_fd, 100) == b"w"
