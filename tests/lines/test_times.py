@@ -1,0 +1,100 @@
+"""Time stamps of all usual forms give the moment they name; anything else gives none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipper.lines.times import DAY_MS, SPREAD_MS, Times
+
+NOON = datetime(2026, 11, 24, 12, 0, 0, 31_000, tzinfo=UTC)
+NOON_MS = int(NOON.timestamp()) * 1000 + 31
+
+
+def moment(value: object, capture_ms: int = NOON_MS) -> int | None:
+    times = Times()
+    heads = times.near(capture_ms, capture_ms)
+    try:
+        first = times.ms(value, capture_ms)
+    except KeyError:
+        return None
+    assert times.ms(value, capture_ms) == first  # now perhaps from the tables
+    if isinstance(value, str) and value[:23] in heads and value[23:] in times.tails:
+        assert heads[value[:23]] + times.tails[value[23:]] == first
+    return first
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-24T12:00:00.031Z", "2026-11-24T12:00:00.031410+00:00", "2026-11-24T12:00:00.031",
+        "2026-11-24 12:00:00,031",
+        "2026-11-24T13:00:00.031+01:00", "2026-11-24T17:30:00.031999999+0530", "2026-11-23T22:30:00.031-13:30",
+        NOON_MS, NOON_MS / 1000, NOON_MS * 1000 + 410, NOON_MS * 1_000_000 + 410_999,
+        str(NOON_MS), f"{NOON_MS / 1000:.6f}", "2026-11-24 12:00:00.031",
+    ],
+)  # fmt: skip
+def test_all_forms_of_one_moment_are_that_moment(value: object) -> None:
+    assert moment(value) == NOON_MS
+
+
+@pytest.mark.parametrize("value", ["2026-11-24T12:00:00Z", "2026-11-24T12:00", "2026-11-24T14:00:00+02:00", 1795521600])
+def test_a_stamp_without_fraction_is_the_whole_second(value: object) -> None:
+    assert moment(value) == NOON_MS - 31
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "now", "12:00:00", "2026-11-24", "20261124", "2026-W48-2", "2026-13-24T12:00:00.031Z",
+        "2026-11-24T12:00:00.031+99:99", "2026-11-24T12:00:00.031 UTC+", "2026-11-24T12:00:00.0314x0+00:00",
+        "2026-11-24T12:00:60.031Z", "2026-11-24T12:00:00.031" + "0" * 99, True, None, [], {}, 0, -1, 12, 1e300,
+        float("nan"),
+        float("inf"), 2**63, "٢٠٢٦-11-24T12:00:00.031Z", "9999-12-31T23:59:59.999-14:00",
+    ],
+)  # fmt: skip
+def test_what_is_no_moment_of_these_days_is_none(value: object) -> None:
+    assert moment(value) is None
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "used"), [(DAY_MS, True), (DAY_MS + 1, False), (-DAY_MS, True), (-DAY_MS - 1, False)]
+)
+def test_a_moment_counts_up_to_a_day_from_the_capture(off_ms: int, used: bool) -> None:
+    stamp = datetime.fromtimestamp((NOON_MS + off_ms) / 1000, UTC).isoformat()
+    assert moment(stamp) == (NOON_MS + off_ms if used else None)
+    assert moment(NOON_MS + off_ms) == (NOON_MS + off_ms if used else None)
+
+
+@given(
+    st.datetimes(min_value=datetime(2026, 11, 24), max_value=datetime(2026, 11, 25)),  # noqa: DTZ001
+    st.integers(-24 * 60 + 1, 24 * 60 - 1),
+    st.sampled_from(["T", " "]),
+    st.sampled_from(["milliseconds", "microseconds", "seconds"]),
+)
+def test_a_stamp_means_what_datetime_says_it_means(naive: datetime, offset_min: int, sep: str, spec: str) -> None:
+    stamp = naive.replace(tzinfo=timezone(timedelta(minutes=offset_min))).isoformat(sep, spec)
+    expected = (datetime.fromisoformat(stamp) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    assert moment(stamp, expected) == expected
+
+
+@given(st.one_of(st.text(max_size=40), st.integers(), st.floats(), st.from_regex(r"\d{4}-\d\d-\d\dT.{5,25}")))
+def test_nothing_is_raised_but_key_error(value: object) -> None:
+    moment(value)
+
+
+def test_the_tables_stay_small_and_hold_nothing_far_from_the_capture() -> None:
+    times = Times()
+    heads = times.near(NOON_MS, NOON_MS)
+    for step in range(20_000):
+        stamp = (NOON + timedelta(milliseconds=step * 1000)).isoformat(timespec="microseconds")
+        times.ms(f"{stamp[:26]}+{step % 24:02}:00", NOON_MS)
+    assert len(heads) <= 4096
+    assert len(times.tails) <= 4096
+    furthest = max(abs(ms - NOON_MS) for ms in heads.values()) + max(abs(ms) for ms in times.tails.values())
+    assert furthest < SPREAD_MS - 1_800_000
+    assert times.near(NOON_MS, NOON_MS + 3_600_000) == {}  # captures too far apart for one table
+    assert times.near(NOON_MS + 3_600_000, NOON_MS + 3_600_000) == {}  # another time: it is emptied
