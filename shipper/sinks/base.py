@@ -1,0 +1,155 @@
+"""The contract of a sink.
+
+- `encoder` and what it returns are pure: no clock, no network, the same input gives the same body. Slices are in order
+  and come from one run; together they hold at most `limits.max_events` events. A body larger than
+  `limits.max_body_bytes` may come out when more than one event went in: the caller halves. One event alone always fits,
+  if need be cut and marked `truncated`.
+- `send` makes one request and returns when it was accepted, or raises one of:
+  RetryableError   not now: the same body may be accepted later
+  RejectedError    the content: the caller bisects until the offender is alone, drops it and goes on
+  RefusedError     the secret, or what it may do: nothing goes through until somebody changes a setting
+  Anything else is a bug.
+- A message of an error or of a SettingError is for people: it names host or variable and says what to do. It holds
+  neither a secret nor a line's content, and neither does what it was raised from.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+from shipper.lines.events import Events
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shipper.journal.facts import Facts
+
+Slice = tuple[Events, int, int]
+"""Events from the first index up to, not including, the second."""
+
+RECORDS = threading.Lock()
+"""Held by an encoder from writing into the slot `run` of shared records until these are serialised: so sinks may encode
+the same events in turn, also from several threads, without a copy of each record (0.1 us)."""
+
+
+class Limits(NamedTuple):
+    """Of one request. Bytes are before compression; ``target_body_bytes`` is what to aim at."""
+
+    max_events: int
+    max_body_bytes: int
+    target_body_bytes: int
+
+
+class Body:
+    """One request's content, ready to be sent as often as it takes.
+
+    data       what goes over the wire
+    size       bytes before compression
+    count      events in it
+    target     path and query
+    headers    of this body, without the secret
+    moved      events too old for the provider, sent under the present time with their own beside it
+    truncated  events cut to fit
+    """
+
+    __slots__ = ("count", "data", "headers", "moved", "size", "target", "truncated")
+
+    def __init__(
+        self,
+        data: bytes,
+        size: int,
+        count: int,
+        target: str,
+        headers: Mapping[str, str],
+        *,
+        moved: int = 0,
+        truncated: int = 0,
+    ) -> None:
+        self.data = data
+        self.size = size
+        self.count = count
+        self.target = target
+        self.headers = headers
+        self.moved = moved
+        self.truncated = truncated
+
+
+class Acceptance(NamedTuple):
+    """A request accepted in part: ranges of events (first, end, reason in words) that were not taken, for good."""
+
+    rejected: tuple[tuple[int, int, str], ...]
+
+
+class SinkError(Exception):
+    """What `send` raises; ``str()`` is a sentence for people."""
+
+
+class RetryableError(SinkError):
+    """``after``: seconds that the provider asked to wait, None when it asked for none."""
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class RejectedError(SinkError):
+    """``status``: the HTTP status, 0 when there was none."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RefusedError(SinkError):
+    """``variable``: the one to look at first."""
+
+    def __init__(self, message: str, variable: str) -> None:
+        super().__init__(message)
+        self.variable = variable
+
+
+class SettingError(ValueError):
+    """A variable that keeps the sink from working; ``message`` is the whole sentence."""
+
+    def __init__(self, variable: str, message: str) -> None:
+        super().__init__(message)
+        self.variable = variable
+        self.message = message
+
+
+class Encoder(Protocol):
+    """Made once a run. ``now_ms``: wall time, for limits of age."""
+
+    def __call__(self, slices: Sequence[Slice], now_ms: int) -> Body: ...
+
+
+class Sink(ABC):
+    """``name`` as in the registry, ``title`` as people know it, ``destination`` the host shown to them."""
+
+    name: str
+    title: str
+    limits: Limits
+    destination: str
+
+    @classmethod
+    @abstractmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Raises SettingError. Does no I/O but reading a secret's file."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Before the first `send`, in the event loop that it will be called in. Connects nowhere yet."""
+
+    @abstractmethod
+    def encoder(self, facts: Facts) -> Encoder:
+        """The encoder for lines of a run with these facts."""
+
+    @abstractmethod
+    async def send(self, body: Body) -> Acceptance | None:
+        """One request. None: all of it was accepted."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """May be called twice, and without `open`."""

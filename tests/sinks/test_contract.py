@@ -1,0 +1,266 @@
+"""What every sink in the registry does with every answer of a provider, and with none."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import importlib
+import inspect
+import socket
+import struct
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from aiohttp import web
+
+from shipper.config.registry import REGISTRY, SinkEntry
+from shipper.journal.facts import Facts
+from shipper.lines.batch import Batch
+from shipper.lines.decoder import Decoder
+from shipper.sinks.base import Body, Limits, RefusedError, RejectedError, RetryableError, SettingError, Sink
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+NOW_MS = 1_795_492_800_000
+SECRET = "pub0123456789abcdef0123456789abcdef"
+LINE = b'{"message":"a line that is nobody else\'s","level":"ERROR"}'
+FACTS = Facts(
+    "0123456789abcdef", "worker-1", "agent-1", "cloud.livekit.io", (("env", "prod"),), (), 262_144, 0, "python"
+)
+
+
+class Case(NamedTuple):
+    """How to turn a sink on and point it at a server of ours; statuses that it takes for the three errors."""
+
+    environ: dict[str, str]
+    url_variable: str
+    accepted: tuple[int, ...]
+    rejected: tuple[int, ...]
+    refused: tuple[int, ...]
+    retried: tuple[int, ...]
+
+
+CASES = {
+    "datadog": Case(
+        {"DATADOG_TOKEN": SECRET}, "SHIPPER_DATADOG_URL",
+        (200, 202), (400, 413), (401, 403), (404, 408, 429, 500, 502, 503, 504, 507, 301),
+    ),
+}  # fmt: skip
+
+
+class Provider:
+    """Answers as told, and keeps what it got."""
+
+    def __init__(self) -> None:
+        self.status = 202
+        self.headers: dict[str, str] = {}
+        self.delay = 0.0
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.base = ""
+        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.base = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        self.requests.append((str(request.rel_url), dict(request.headers), await request.read()))
+        await asyncio.sleep(self.delay)
+        return web.Response(status=self.status, headers=self.headers, body=b"{}")
+
+
+def sink_class(entry: SinkEntry) -> type[Sink]:
+    module, _, name = entry.factory.partition(":")
+    made: type[Sink] = getattr(importlib.import_module(module), name)
+    return made
+
+
+def build(entry: SinkEntry, base: str) -> Sink:
+    case = CASES[entry.name]
+    return sink_class(entry).from_env({**case.environ, case.url_variable: base})
+
+
+def a_body(sink: Sink, lines: int = 3) -> Body:
+    events = Decoder().decode(Batch(1, [LINE] * lines, 1, [(0, NOW_MS * 10**6)], {}, 0))
+    return sink.encoder(FACTS)([(events, 0, lines)], NOW_MS)
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    started = Provider()
+    await started.start()
+    yield started
+    await started.close()
+
+
+@pytest.fixture(params=REGISTRY, ids=lambda entry: entry.name)
+async def entry(request: pytest.FixtureRequest) -> SinkEntry:
+    made: SinkEntry = request.param
+    return made
+
+
+@pytest.fixture
+async def sink(entry: SinkEntry, provider: Provider) -> AsyncIterator[Sink]:
+    made = build(entry, provider.base)
+    await made.open()
+    yield made
+    await made.close()
+    await made.close()
+
+
+def keeps_quiet(error: Exception) -> None:
+    """Neither the secret nor a line, in the error or in what a traceback would show beside it."""
+    shown: BaseException | None = error
+    while shown is not None:
+        text = f"{shown!r} {shown}"
+        assert SECRET not in text
+        assert "nobody else" not in text
+        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
+    assert "127.0.0.1" in str(error)
+    assert str(error).endswith((".", "?"))
+
+
+def test_every_sink_of_the_registry_has_a_case_here() -> None:
+    assert set(CASES) == {entry.name for entry in REGISTRY}
+
+
+def test_a_sink_says_what_it_is(entry: SinkEntry) -> None:
+    sink = build(entry, "http://127.0.0.1:9")
+    assert (sink.name, sink.title) == (entry.name, entry.title)
+    assert sink.destination == "127.0.0.1:9"
+    assert isinstance(sink.limits, Limits)
+    assert sink.limits.target_body_bytes <= sink.limits.max_body_bytes
+    assert inspect.iscoroutinefunction(sink.send)
+
+
+async def test_what_was_never_opened_can_be_closed(entry: SinkEntry) -> None:
+    await build(entry, "http://127.0.0.1:9").close()
+
+
+@pytest.mark.parametrize("value", ["", " ", "with space", "new\nline", "caf\u00e9", "x\x00y"])
+def test_a_secret_that_cannot_be_one_is_a_setting_error_that_does_not_show_it(entry: SinkEntry, value: str) -> None:
+    for name in entry.secrets:
+        with pytest.raises(SettingError) as caught:
+            sink_class(entry).from_env({**CASES[entry.name].environ, name: value})
+        assert caught.value.variable == name
+        assert name in caught.value.message
+        assert not value.strip() or value not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "intake.example", "ftp://intake.example", "http://", "http://a:99999", "http://a:0", "http://[::1", "https://a/b",
+        "https://a?b", "https://a#b", "https://me:hunter2@a", "http://a b", "://", "http:/a", "https://caf\u00e9",
+    ],
+)  # fmt: skip
+def test_an_url_that_is_more_or_less_than_a_server_is_a_setting_error(entry: SinkEntry, value: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        build(entry, value)
+    assert caught.value.variable == CASES[entry.name].url_variable
+    assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("value", ["http://a", "HTTP://a.example:80/", "https://127.0.0.1:8443", "https://[::1]:8443/"])
+def test_an_url_is_scheme_host_and_port(entry: SinkEntry, value: str) -> None:
+    assert build(entry, value).destination == value.split("/")[2]
+
+
+async def test_all_statuses_of_the_case_decide_what_it_says(sink: Sink, entry: SinkEntry, provider: Provider) -> None:
+    case = CASES[entry.name]
+    body = a_body(sink)
+    for status in case.accepted:
+        provider.status = status
+        assert await sink.send(body) is None
+    expected: list[tuple[tuple[int, ...], type[Exception]]] = [
+        (case.rejected, RejectedError), (case.refused, RefusedError), (case.retried, RetryableError),
+    ]  # fmt: skip
+    for statuses, error in expected:
+        for status in statuses:
+            provider.status = status
+            with pytest.raises(error) as caught:
+                await sink.send(body)
+            keeps_quiet(caught.value)
+            assert getattr(caught.value, "status", status) == status
+            assert getattr(caught.value, "variable", entry.secrets[0]) == entry.secrets[0]
+            assert getattr(caught.value, "after", None) is None
+    assert len(provider.requests) == sum(map(len, (case.accepted, case.rejected, case.refused, case.retried)))
+    # Always the same, as often as it takes; aiohttp's server has unpacked it.
+    assert {data for _, _, data in provider.requests} == {gzip.decompress(body.data)}
+
+
+async def test_the_secret_is_in_a_header_and_never_in_the_url(sink: Sink, provider: Provider) -> None:
+    await sink.send(a_body(sink))
+    url, headers, _ = provider.requests[0]
+    assert SECRET not in url
+    assert SECRET in " ".join(headers.values())
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+async def test_429_says_how_long_to_wait(sink: Sink, provider: Provider, form: str) -> None:
+    provider.status = 429
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    provider.headers = {"Retry-After": "20" if form == "seconds" else later}
+    with pytest.raises(RetryableError) as caught:
+        await sink.send(a_body(sink))
+    assert caught.value.after is not None
+    assert 15 <= caught.value.after <= 20
+
+
+async def test_no_answer_is_to_be_tried_again(entry: SinkEntry, provider: Provider) -> None:
+    sink: Any = build(entry, provider.base)
+    sink.http.total_timeout = 0.2
+    provider.delay = 30
+    with pytest.raises(RetryableError) as caught:
+        await sink.send(a_body(sink))
+    keeps_quiet(caught.value)
+    provider.delay = 0
+    assert await sink.send(a_body(sink)) is None
+    await sink.close()
+
+
+async def test_a_refused_connection_is_to_be_tried_again(entry: SinkEntry) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    sink = build(entry, f"http://127.0.0.1:{port}")
+    with pytest.raises(RetryableError) as caught:
+        await sink.send(a_body(sink))
+    keeps_quiet(caught.value)
+    await sink.close()
+
+
+@pytest.mark.parametrize("after_bytes", [0, 100])
+async def test_a_reset_connection_is_to_be_tried_again(entry: SinkEntry, after_bytes: int) -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if after_bytes:
+            await reader.readexactly(after_bytes)
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    sink = build(entry, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    with pytest.raises(RetryableError) as caught:
+        await sink.send(a_body(sink))
+    keeps_quiet(caught.value)
+    await sink.close()
+    server.close()
+
+
+def test_encoding_is_pure(entry: SinkEntry) -> None:
+    sink = build(entry, "http://127.0.0.1:9")
+    events = Decoder().decode(Batch(1, [LINE, b"text", b""] * 40, 1, [(0, NOW_MS * 10**6)], {}, 0))
+    encode, other = sink.encoder(FACTS), sink.encoder(FACTS)
+    first = encode([(events, 0, events.count)], NOW_MS)
+    again = encode([(events, 0, events.count)], NOW_MS)
+    assert first.data == again.data == other([(events, 0, events.count)], NOW_MS).data
+    assert (first.size, first.count, first.target, first.moved, first.truncated) == (
+        again.size, events.count, again.target, 0, 0,
+    )  # fmt: skip
