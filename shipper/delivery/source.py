@@ -1,0 +1,237 @@
+"""A run as one sink sees it: what was read and is not yet accepted, and the cursor that says what was."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from shipper.journal.reader import State
+
+if TYPE_CHECKING:
+    from shipper.delivery.commits import Committer
+    from shipper.delivery.feed import Feed, Piece
+    from shipper.journal.cursor import CursorFile
+    from shipper.sinks.base import Slice
+
+COUNTERS = ("delivered", "empty", "events", "moved", "requests", "retried", "sent_bytes", "truncated")
+
+
+class Part:
+    """Events ``start`` to ``end`` of a piece: a request is made of a few."""
+
+    __slots__ = ("end", "piece", "start")
+
+    def __init__(self, piece: Piece, start: int, end: int) -> None:
+        self.piece = piece
+        self.start = start
+        self.end = end
+
+    @property
+    def count(self) -> int:
+        return self.end - self.start
+
+    def slice(self) -> Slice:
+        return self.piece.events, self.start, self.end
+
+
+def count_of(parts: list[Part]) -> int:
+    return sum(part.count for part in parts)
+
+
+def portion(parts: list[Part], start: int, end: int) -> list[Part]:
+    """Events ``start`` to ``end`` of all that the parts hold."""
+    chosen = []
+    for part in parts:
+        first, last = max(0, start), min(part.count, end)
+        if first < last:
+            chosen.append(Part(part.piece, part.start + first, part.start + last))
+        start -= part.count
+        end -= part.count
+    return chosen
+
+
+def halves(parts: list[Part]) -> tuple[list[Part], list[Part]]:
+    """Two requests of about as many events. At least two events must be there."""
+    middle = count_of(parts) // 2
+    return portion(parts, 0, middle), portion(parts, middle, count_of(parts))
+
+
+class Source:
+    """``adopted``: the run of a dead wrapper. ``dropped``: lines not sent, by reason."""
+
+    def __init__(self, feed: Feed, cursor: CursorFile, committer: Committer, adopted: bool) -> None:
+        self.feed = feed
+        self.adopted = adopted
+        self.complete = False
+        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.dropped: dict[str, int] = {}
+        self._cursor = cursor
+        self._committer = committer
+        self._pieces: deque[Part] = deque()
+        self._skipped = {1: 0, 2: 0}  # empty lines read and not yet told
+        self._positions: dict[str, list[int]] = {"1": [0, 0, 1], "2": [0, 0, 1]}
+        self._state = State.start()
+        self._exhausted = False
+        self._restore(cursor.values)
+
+    def _restore(self, values: dict[str, Any] | None) -> None:
+        if not values:
+            self._commit()  # from now on the run is also this sink's
+            return
+        try:
+            self._state = State.from_cursor(values["streams"])
+            self._positions = {name: [int(v) for v in values["streams"][name]] for name in ("1", "2")}
+            self.counters.update({name: int(values.get(name, 0)) for name in COUNTERS})
+            self.dropped = {str(reason): int(lines) for reason, lines in values.get("dropped", {}).items()}
+        except (KeyError, TypeError, ValueError):
+            self._state = State.start()  # not ours: everything is sent again rather than nothing
+        self.complete = bool(values.get("complete"))
+
+    def has_pending(self) -> bool:
+        """Whether there is something to send, or to read. Costs two system calls, and no reading. Raises OSError."""
+        if self._pieces:
+            return True
+        if self.complete or self._exhausted:
+            return False
+        return self.feed.final or self.feed.available(self._state) > 0
+
+    def fills(self, max_events: int, max_bytes: int) -> bool:
+        """Whether a request of so many events, or of so many bytes of the journal, is there. Raises OSError."""
+        return sum(part.count for part in self._pieces) >= max_events or self.feed.available(self._state) >= max_bytes
+
+    def take(self, max_events: int, max_bytes: int) -> list[Part]:
+        """The next request: at most so many events, of lines of at most so many bytes in all. Raises OSError."""
+        taken: list[Part] = []
+        events = size = 0
+        while events < max_events:
+            if not self._pieces:
+                if not self._read():
+                    break
+                continue
+            part = self._pieces[0]
+            sizes = part.piece.events.sizes
+            end = min(part.end, part.start + max_events - events)
+            total = sum(sizes[part.start : end])
+            if size + total > max_bytes:
+                end, total = part.start, 0
+                while size + total + sizes[end] <= max_bytes or not (taken or total):
+                    total += sizes[end]
+                    end += 1
+                    if end == part.end:
+                        break
+                if end == part.start:
+                    break
+            taken.append(Part(part.piece, part.start, end))
+            events += end - part.start
+            size += total
+            if end == part.end:
+                self._pieces.popleft()
+            else:
+                part.start = end
+        return taken
+
+    def _read(self) -> bool:
+        """Read a window; False when there is none for now."""
+        if self.complete or self._exhausted:
+            return False
+        pieces, self._state, at_end = self.feed.read(self._state)
+        for piece in pieces:
+            events = piece.events
+            if piece.gap is None:
+                if self._skipped[piece.stream] and events.count:
+                    piece = piece.with_skipped(self._skipped[piece.stream])
+                    self._skipped[piece.stream] = 0
+                self._skipped[piece.stream] += events.trailing_skipped
+            if piece.events.count:
+                self._pieces.append(Part(piece, 0, piece.events.count))
+        if at_end and self.feed.final:
+            self._exhausted = True
+        return bool(pieces) or not at_end
+
+    def put_back(self, piece: Piece) -> None:
+        """Send this next."""
+        self._pieces.appendleft(Part(piece, 0, piece.events.count))
+
+    def accepted(self, parts: list[Part], sent_bytes: int, moved: int = 0, truncated: int = 0) -> None:
+        """The provider has these. ``moved`` of them went under another time, ``truncated`` were cut to fit."""
+        counters = self.counters
+        counters["requests"] += 1
+        counters["sent_bytes"] += sent_bytes
+        counters["moved"] += moved
+        counters["truncated"] += truncated
+        for part in parts:
+            counters["events"] += part.count
+            self._advance(part)
+            counters["delivered"] += lines_in(part)
+        self._commit()
+
+    def dropped_for_good(self, parts: list[Part], reason: str) -> None:
+        """The provider will not take these."""
+        for part in parts:
+            self._advance(part)
+            if lines_in(part):
+                self.dropped[reason] = self.dropped.get(reason, 0) + lines_in(part)
+        self._commit()
+
+    def not_taken(self, parts: list[Part], reason: str) -> None:
+        """Of what was accepted the provider kept these out, for good."""
+        lines = sum(lines_in(part) for part in parts)
+        self.counters["delivered"] -= lines
+        self.dropped[reason] = self.dropped.get(reason, 0) + lines
+        self._commit()
+
+    def _advance(self, part: Part) -> None:
+        piece = part.piece
+        position = self._positions[str(piece.stream)]
+        if piece.gap is not None:
+            gap = piece.gap
+            self.dropped[gap.reason] = self.dropped.get(gap.reason, 0) + gap.last_seq - gap.first_seq + 1
+            position[:] = [gap.segment, gap.offset, gap.last_seq + 1]
+            return
+        if piece.own:
+            return  # an event of our own that stands for no place
+        seq = seq_of(part, part.end - 1)
+        following = seq + 1
+        mark = next(mark for mark in reversed(piece.marks) if mark[0] <= seq - piece.first_seq)
+        # numbers run on without gaps but for losses, so what was neither sent nor lost was empty
+        self.counters["empty"] += following - position[2] - part.count
+        position[:] = [mark[2], mark[3], following]
+
+    def finish(self) -> bool:
+        """Note that all of the run is accepted, when it is; whether it is."""
+        if not self.complete and self._exhausted and not self._pieces:
+            self.complete = True
+            self.counters["empty"] += sum(self._skipped.values())
+            self._commit()
+        return self.complete
+
+    def note(self) -> None:
+        """Commit the counters as they are."""
+        self._commit()
+
+    def _commit(self) -> None:
+        values: dict[str, Any] = {"streams": {name: list(place) for name, place in self._positions.items()}}
+        values |= self.counters
+        values["dropped"] = dict(self.dropped)
+        values["complete"] = self.complete
+        self._committer.submit(self._cursor, values)
+
+    def undelivered(self, seconds: float) -> tuple[int, bool]:
+        """Lines in the journal that the sink has not accepted, and whether they could all be counted in that time."""
+        state = State.from_cursor(self._positions)
+        return self.feed.count_lines(state, seconds)
+
+    def close(self) -> None:
+        self._cursor.close()
+
+
+def seq_of(part: Part, index: int) -> int:
+    """The number of the line of event ``index`` of the part's piece."""
+    seq = part.piece.events.records[index]["seq"]
+    assert isinstance(seq, int)  # noqa: S101 (for the type checker: ours in every record that is not our own event)
+    return seq
+
+
+def lines_in(part: Part) -> int:
+    """Lines of the agent's that the part's events hold; our own events hold none."""
+    return 0 if part.piece.own else part.count

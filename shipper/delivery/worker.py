@@ -1,0 +1,229 @@
+"""The worker's main program: puts feed, sources, senders and sinks together and listens to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from shipper import messages
+from shipper.config.registry import REGISTRY
+from shipper.config.settings import load
+from shipper.delivery import control, priority
+from shipper.delivery.adoption import Adopter
+from shipper.delivery.commits import Committer
+from shipper.delivery.feed import Feed
+from shipper.delivery.sender import Sender
+from shipper.delivery.source import Source
+from shipper.journal.cursor import CursorFile
+from shipper.sinks.base import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from shipper.config.registry import SinkEntry
+    from shipper.config.settings import Settings
+    from shipper.sinks.base import Sink
+
+UPKEEP_SECONDS = 60.0  # dead runs are looked for, and cycles collected, this often
+TERM_INTERVAL = 0.2  # after TERM a line waits at most this long
+QUIT_SECONDS = 1.0  # what is left of a drain that is cut short; the supervisor allows 2 s
+COUNT_SECONDS = 0.3  # for counting what could not be delivered
+
+
+class Arguments:
+    """What the supervisor passes; a person never starts this program."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        values = dict(zip(argv[::2], argv[1::2], strict=True))
+        self.run = values["--run"]
+        self.directory = values["--directory"]
+        self.control_fd = int(values["--control-fd"])
+        self.lock_fd = int(values["--lock-fd"])
+        self.restarts = int(values["--restarts"])
+
+
+def main() -> int:
+    """0 when all is delivered or the drain is over, 1 when something unexpected ended it."""
+    arguments = Arguments(sys.argv[1:])
+    _close_others(arguments.control_fd, arguments.lock_fd)
+    priority.step_back()
+    try:
+        asyncio.run(Worker(arguments, os.environ).run())
+    except Exception as error:  # noqa: BLE001 (the supervisor starts it again; a traceback helps no user)
+        messages.say(f"the process that forwards lines failed unexpectedly: {type(error).__name__}: {error}")
+        messages.flush(0.2)
+        return 1
+    messages.flush(0.2)
+    return 0
+
+
+def _close_others(*kept: int) -> None:
+    """What the wrapper was started with is the agent's; an open copy here would keep pipes from ending."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:
+                continue  # the listing's own
+
+
+class Worker:
+    def __init__(self, arguments: Arguments, environ: Mapping[str, str]) -> None:
+        self._arguments = arguments
+        self._environ = environ
+        self._settings: Settings = load(environ)
+        self._say = messages.say
+        self._senders: list[Sender] = []
+        self._tasks: dict[asyncio.Task[None], Sender] = {}
+        self._drain_began = asyncio.Event()
+        self._orphaned = asyncio.Event()
+        self._deadline = 0.0
+        self._cursor_failed = False
+        self._damage: dict[str, int] = {}  # damaged places that were told, by run
+
+    async def run(self) -> None:
+        feed = Feed(self._arguments.run)
+        self._feed = feed
+        committer = Committer(self._cursor_error)
+        for entry in REGISTRY:
+            if entry.name in self._settings.sinks:
+                self._add_sender(entry)
+        own = []
+        for sender in self._senders:
+            source = Source(feed, CursorFile(feed.run, sender.name), committer, adopted=False)
+            sender.add(source)
+            own.append((sender, source))
+        adopter = Adopter(self._arguments.directory, feed.run, self._senders, committer, self._say)
+        adopter.look()
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # halves the cost of decoding; upkeep collects what cycles there are
+        self._tasks = {asyncio.create_task(sender.run(), name=sender.name): sender for sender in self._senders}
+        control.listen(self._arguments.control_fd, self._heard, self._orphaned.set)
+        upkeep = asyncio.create_task(self._upkeep(adopter))
+        await self._until_drain()
+        upkeep.cancel()
+        if not self._orphaned.is_set():
+            await self._finish()
+            committer.flush(0.5)
+            self._tell_damage(adopter)
+            self._tell_what_is_left([*own, *adopter.sources])
+
+    def _add_sender(self, entry: SinkEntry) -> None:
+        try:
+            self._senders.append(
+                Sender(entry, sink_builder(entry, self._environ), self._settings.flush_interval, self._say)
+            )
+        except SettingError as error:
+            if not self._arguments.restarts:  # said at the first start
+                self._say(f"{str(error).rstrip('.')}; the lines wait in the journal until that is mended")
+
+    def _heard(self, kind: int) -> None:
+        if kind == control.APPENDED:
+            for sender in self._senders:
+                sender.wake()
+        elif kind == control.TERMINATING:
+            for sender in self._senders:
+                sender.hasten(TERM_INTERVAL)
+        elif kind == control.DRAIN:
+            self._drain(self._settings.drain_timeout)
+        elif kind == control.QUIT:
+            self._drain(QUIT_SECONDS)
+
+    def _drain(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self._deadline = min(self._deadline or deadline, deadline)
+        self._feed.final = True
+        for sender in self._senders:
+            sender.drain(self._deadline)
+        self._drain_began.set()
+
+    async def _until_drain(self) -> None:
+        """Until the drain begins or the supervisor is gone. A sender that fails takes the worker with it: restarted."""
+        ends: list[asyncio.Task[Any]] = [
+            asyncio.create_task(event.wait()) for event in (self._drain_began, self._orphaned)
+        ]
+        try:
+            done, _ = await asyncio.wait([*ends, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ends:
+                task.cancel()
+        for task in self._tasks:
+            if task in done and not self._drain_began.is_set():
+                task.result()
+
+    async def _finish(self) -> None:
+        """Wait for the senders, at most until the deadline, which a second signal may bring nearer."""
+        orphaned = asyncio.create_task(self._orphaned.wait())
+        pending = set(self._tasks)
+        while pending and not self._orphaned.is_set():
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                break
+            await asyncio.wait([*pending, orphaned], timeout=min(left, 0.1), return_when=asyncio.FIRST_COMPLETED)
+            pending = {task for task in pending if not task.done()}
+        orphaned.cancel()
+        for task in pending:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for sender, result in zip(self._tasks.values(), results, strict=True):
+            if isinstance(result, Exception):
+                self._say(f"sending to {sender.title} failed unexpectedly: {type(result).__name__}: {result}")
+
+    def _tell_what_is_left(self, pairs: Sequence[tuple[Sender, Source]]) -> None:
+        for sender in self._senders:
+            lines, exact = 0, True
+            for other, source in pairs:
+                if other is sender and not source.finish():
+                    counted, whole = source.undelivered(COUNT_SECONDS)
+                    lines += counted
+                    exact = exact and whole
+            if lines:
+                why = sender.state.partition(": ")[2] or "the time was up"
+                self._say(
+                    f"{sender.title} did not get {'' if exact else 'at least '}{lines} lines before the end ({why}): "
+                    f"they stay in {self._arguments.directory} and go out with the next start on it"
+                )
+
+    async def _upkeep(self, adopter: Adopter) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_SECONDS)
+            gc.collect()
+            self._tell_damage(adopter)
+            adopter.look()
+
+    def _tell_damage(self, adopter: Adopter) -> None:
+        for feed in (self._feed, *adopter.feeds):
+            if feed.corrupt_frames > self._damage.get(feed.run, 0):
+                self._damage[feed.run] = feed.corrupt_frames
+                self._say(
+                    f"the journal in {feed.run} is damaged in {feed.corrupt_frames} "
+                    f"{'place' if feed.corrupt_frames == 1 else 'places'}: "
+                    "what could not be read there is counted as lost and announced in the stream"
+                )
+
+    def _cursor_error(self, error: OSError) -> None:
+        if not self._cursor_failed:
+            self._cursor_failed = True
+            self._say(
+                f"what was delivered cannot be noted in {self._feed.run} ({error.strerror}): "
+                "lines may be sent twice after a restart"
+            )
+
+
+def sink_builder(entry: SinkEntry, environ: Mapping[str, str]) -> Callable[[], Sink]:
+    """Makes the entry's sink; imports it only now. The result raises SettingError."""
+    module, _, name = entry.factory.partition(":")
+    factory = getattr(importlib.import_module(module), name)
+
+    def build() -> Sink:
+        sink: Sink = factory.from_env(environ)
+        return sink
+
+    return build

@@ -1,0 +1,288 @@
+"""The one sender around every sink, against a sink that does one wrong thing at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from shipper.config.registry import SinkEntry
+from shipper.delivery.commits import Committer
+from shipper.delivery.sender import Sender
+from shipper.delivery.source import Source
+from shipper.sinks.base import (
+    Acceptance,
+    Body,
+    Limits,
+    RefusedError,
+    RejectedError,
+    RetryableError,
+    SettingError,
+    Sink,
+)
+from tests.delivery.delivery_helpers import becomes, begin_run, end_run, open_source, print_lines, raise_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from shipper.journal.facts import Facts
+    from shipper.sinks.base import Encoder, Slice
+
+ENTRY = SinkEntry("datadog", ("DATADOG_TOKEN",), "tests:Fake", "Datadog")
+
+
+class Fake(Sink):
+    """Keeps the messages it accepts; ``answer`` may raise, or return what was not taken."""
+
+    name = "datadog"
+    title = "Datadog"
+    destination = "nowhere"
+    limits = Limits(max_events=100, max_body_bytes=50_000, target_body_bytes=40_000)
+
+    def __init__(self, answer: Callable[[list[str]], Acceptance | None] = lambda messages: None) -> None:
+        self.answer = answer
+        self.accepted: list[str] = []
+        self.requests: list[list[str]] = []
+        self.opened = 0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        return cls()
+
+    async def open(self) -> None:
+        self.opened += 1
+
+    async def close(self) -> None:
+        self.opened -= 1
+
+    def encoder(self, facts: Facts) -> Encoder:
+        def encode(slices: Sequence[Slice], now_ms: int) -> Body:
+            messages = [message for events, start, end in slices for message in events.messages[start:end]]
+            if "poisonous to encode" in messages:
+                raise ZeroDivisionError
+            text = "\0".join(messages)
+            return Body(text.encode(), len(text), len(messages), "/", {})
+
+        return encode
+
+    async def send(self, body: Body) -> Acceptance | None:
+        messages = body.data.decode().split("\0")
+        self.requests.append(messages)
+        acceptance = self.answer(messages)
+        self.accepted += messages
+        return acceptance
+
+
+class Bench:
+    """A finished run of ``lines``, and a sender to drain it."""
+
+    def __init__(self, directory: Path, lines: Sequence[str], sink: Fake) -> None:
+        self.said: list[str] = []
+        self.sink = sink
+        self.committer = Committer(raise_error)
+        run = begin_run(str(directory))
+        run.append([(1, time.time_ns(), 0, b"".join(line.encode() + b"\n" for line in lines))])
+        end_run(run)
+        self.source: Source = open_source(run.path, self.committer, final=True)
+        self.sender = Sender(ENTRY, lambda: self.sink, 0.0, self.said.append)
+        self.sender.add(self.source)
+
+    async def drain(self, seconds: float = 20.0) -> None:
+        self.sender.drain(time.monotonic() + seconds)
+        await asyncio.wait_for(self.sender.run(), seconds + 10)
+        assert self.sink.opened == 0
+
+
+def agents(messages: Sequence[str]) -> list[str]:
+    """Without our own events."""
+    return [message for message in messages if "missing here" not in message]
+
+
+NUMBERS = [f"line {n}" for n in range(1, 1001)]
+
+
+async def test_everything_is_sent_in_order_in_requests_of_the_sinks_size(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, NUMBERS, Fake())
+    await bench.drain()
+    assert bench.sink.accepted == NUMBERS
+    assert [len(request) for request in bench.sink.requests] == [100] * 10
+    assert bench.source.complete
+    assert bench.said == []
+
+
+async def test_a_poison_line_is_alone_in_the_end_and_its_neighbours_arrive(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        if "line 333" in messages:
+            raise RejectedError("status 400", 400)
+
+    bench = Bench(tmp_path, NUMBERS, Fake(answer))
+    await bench.drain()
+    assert agents(bench.sink.accepted) == [line for line in NUMBERS if line != "line 333"]
+    assert bench.source.dropped == {"rejected": 1}
+    assert bench.source.counters["delivered"] == 999
+    (notice,) = [message for message in bench.sink.accepted if "missing here" in message]
+    assert "stdout (333)" in notice
+    assert "line 333" not in notice
+    assert len([message for message in bench.said if "did not take" in message]) == 1
+
+
+async def test_a_body_that_comes_out_too_large_is_halved(tmp_path: Path) -> None:
+    lines = [f"{n} " + "x" * 390 for n in range(200)]
+    sink = Fake()
+    sink.limits = Limits(max_events=200, max_body_bytes=9_000, target_body_bytes=80_000)
+    bench = Bench(tmp_path, lines, sink)
+    await bench.drain()
+    assert bench.sink.accepted == lines
+    assert all(sum(map(len, request)) <= 9_000 for request in bench.sink.requests)
+
+
+async def test_a_line_that_cannot_be_encoded_is_dropped_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ["a", "poisonous to encode", "b"], Fake())
+    await bench.drain()
+    assert agents(bench.sink.accepted) == ["a", "b"]
+    assert bench.source.dropped == {"rejected": 1}
+
+
+async def test_what_fails_for_now_is_sent_again_until_it_is_taken(tmp_path: Path) -> None:
+    failures = iter([RetryableError("busy", 0.01)] * 5)
+
+    def answer(messages: list[str]) -> None:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    await bench.drain()
+    assert bench.sink.accepted == NUMBERS[:10]
+    assert bench.source.counters["retried"] == 5
+    assert bench.said == [
+        "Datadog does not take lines at the moment (busy): they wait in the journal and go out as soon as it does",
+        "Datadog takes lines again",
+    ]
+
+
+async def test_a_retry_after_beyond_the_drain_gives_up_at_once(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        raise RetryableError("busy", 3600)
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    started = time.monotonic()
+    await bench.drain(seconds=60)
+    assert time.monotonic() - started < 30
+    assert len(bench.sink.requests) == 1
+    assert bench.source.undelivered(5) == (10, True)
+
+
+async def test_a_sink_that_was_failing_when_the_drain_began_gets_one_more_attempt(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        raise RetryableError("down")
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    bench.source.feed.final = False
+    task = asyncio.create_task(bench.sender.run())
+    await becomes(lambda: bench.sender.state != "well")
+    tried = len(bench.sink.requests)
+    bench.source.feed.final = True
+    bench.sender.drain(time.monotonic() + 60)
+    await asyncio.wait_for(task, 30)
+    assert len(bench.sink.requests) in (tried, tried + 1)
+    assert bench.sender.state == "failing: down"
+
+
+async def test_a_refused_secret_parks_the_sink_and_is_said_once(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        raise RefusedError("Datadog refused DATADOG_TOKEN.", "DATADOG_TOKEN")
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    task = asyncio.create_task(bench.sender.run())
+    await becomes(lambda: bool(bench.said))
+    assert len(bench.sink.requests) == 1
+    assert bench.sender.state == "parked: Datadog refused DATADOG_TOKEN"
+    bench.sender.drain(time.monotonic() + 60)
+    await asyncio.wait_for(task, 30)
+    assert len(bench.sink.requests) == 2
+    assert len(bench.said) == 1
+
+
+async def test_a_parked_sink_looks_again_with_the_secret_as_it_is_then(tmp_path: Path) -> None:
+    def refuse(messages: list[str]) -> None:
+        raise RefusedError("Datadog refused DATADOG_TOKEN.", "DATADOG_TOKEN")
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(refuse))
+    task = asyncio.create_task(bench.sender.run())
+    await becomes(lambda: bool(bench.said))
+    renewed = bench.sink = Fake()
+    bench.sender.drain(time.monotonic() + 60)  # the drain is one such look
+    await asyncio.wait_for(task, 30)
+    assert renewed.accepted == NUMBERS[:10]
+    assert bench.source.complete
+
+
+async def test_a_bug_in_a_sink_is_retried_and_in_the_end_costs_only_the_line_it_is_about(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        if "line 3" in messages:
+            raise ZeroDivisionError
+
+    def no_wait(self: Sender, seconds: float) -> object:
+        return asyncio.sleep(0)
+
+    class Quick(Sender):
+        _sleep = no_wait  # type: ignore[assignment]
+
+    bench = Bench(tmp_path, NUMBERS[:4], Fake(answer))
+    bench.sender = Quick(ENTRY, lambda: bench.sink, 0.0, bench.said.append)
+    bench.sender.add(bench.source)
+    await bench.drain()
+    assert agents(bench.sink.accepted) == ["line 1", "line 2", "line 4"]
+    assert bench.source.dropped == {"rejected": 1}
+
+
+async def test_what_a_provider_keeps_out_of_an_accepted_request_is_counted_and_told(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> Acceptance | None:
+        return Acceptance(((0, 2, "too old"), (7, 8, "too new"))) if messages[0] == "line 1" else None
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    await bench.drain()
+    assert bench.source.dropped == {"rejected": 3}
+    assert bench.source.counters["delivered"] == 7
+    notices = [message for message in bench.sink.accepted if "missing here" in message]
+    assert ["(1-2)" in notices[0], "(8)" in notices[1]] == [True, True]
+
+
+async def test_a_live_source_waits_for_company_and_a_full_one_does_not(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path))
+    sink = Fake()
+    sender = Sender(ENTRY, lambda: sink, 3600.0, lambda text: None)
+    committer = Committer(raise_error)
+    sender.add(open_source(run.path, committer))
+    task = asyncio.create_task(sender.run())
+
+    async def until(count: int) -> None:
+        while len(sink.accepted) < count:
+            sender.wake()
+            await asyncio.sleep(0.01)
+
+    print_lines(run, 1, 1)
+    await asyncio.wait_for(until(1), 10)
+    print_lines(run, 2, 5)
+    sender.wake()
+    await asyncio.sleep(0.1)
+    assert len(sink.accepted) == 1
+    print_lines(run, 7, 10_000, width=50)
+    await asyncio.wait_for(until(5000), 30)  # while a request's worth is there; less of it waits
+    sender.hasten(0.0)
+    await asyncio.wait_for(until(10_006), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_sink_whose_settings_are_wrong_is_not_made() -> None:
+    def build() -> Sink:
+        raise SettingError("DATADOG_REGION", "DATADOG_REGION is wrong.")
+
+    with pytest.raises(SettingError):
+        Sender(ENTRY, build, 1.0, lambda text: None)

@@ -1,0 +1,212 @@
+"""A run as one sink sees it: what a request holds, what a cursor says after it, what a restart sends again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shipper.delivery.commits import Committer
+from shipper.delivery.source import Part, count_of, halves
+from shipper.journal.cursor import CursorFile
+from shipper.journal.numbering import STDERR, STDOUT, summarize
+from tests.delivery.delivery_helpers import (
+    MIB,
+    NOW_NS,
+    begin_run,
+    end_run,
+    messages_of,
+    open_source,
+    print_lines,
+    raise_error,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def committer() -> Committer:
+    return Committer(raise_error)
+
+
+def numbers(parts: list[Part]) -> list[int]:
+    return [seq for part in parts for seq in part.piece.events.seqs[part.start : part.end]]
+
+
+def test_a_request_holds_at_most_the_events_and_bytes_asked_for(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 2500)
+    source = open_source(run.path, committer)
+    assert numbers(source.take(1000, MIB)) == list(range(1, 1001))
+    few = source.take(1000, 500)
+    assert 1 < count_of(few) < 30
+    assert sum(sum(part.piece.events.sizes[part.start : part.end]) for part in few) <= 500
+    assert count_of(source.take(1000, 1)) == 1  # a line larger than the limit goes alone
+    rest = source.take(10_000, MIB)
+    assert numbers(rest)[-1] == 2500
+    assert source.take(10, MIB) == []
+    assert not source.has_pending()
+    print_lines(run, 2501, 1)
+    assert source.has_pending()
+
+
+def test_a_restart_goes_on_behind_what_was_accepted(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 3000)
+    print_lines(run, 1, 10, STDERR)
+    source = open_source(run.path, committer)
+    first = source.take(1234, MIB)
+    source.accepted(first, 100)
+    source.take(1000, MIB)  # in flight when it died
+    assert committer.flush(5)
+    again = open_source(run.path, committer)
+    assert again.counters["delivered"] == 1234
+    rest = again.take(10_000, MIB)
+    assert numbers(rest)[0] == 1235
+    assert count_of(rest) == 3010 - 1234
+
+
+@given(st.lists(st.tuples(st.integers(1, 2), st.binary(min_size=1, max_size=30)), max_size=40), st.data())
+@settings(max_examples=100, deadline=None)
+def test_every_line_is_taken_once_over_any_restarts(chunks: list[tuple[int, bytes]], choose: st.DataObject) -> None:
+    import tempfile
+
+    committer = Committer(raise_error)
+    with tempfile.TemporaryDirectory() as directory:
+        run = begin_run(directory)
+        for stream, data in chunks:
+            run.append([(stream, NOW_NS, 0, data)])
+        end_run(run)
+        seen: list[tuple[str, int, str]] = []
+        skipped = 0
+        while True:
+            source = open_source(run.path, committer, final=True)
+            parts = source.take(choose.draw(st.integers(1, 8)), MIB)
+            if not parts:
+                assert source.finish()
+                break
+            for part in parts:
+                events = part.piece.events
+                chosen = range(part.start, part.end)
+                seen += [(events.stream, events.seqs[i], events.messages[i]) for i in chosen]
+                skipped += sum(int(events.records[i].get("skipped", 0)) for i in chosen)  # type: ignore[call-overload]
+            source.accepted(parts, 1)
+            if choose.draw(st.booleans()):
+                more = source.take(3, MIB)
+                source.accepted(more, 1)
+                for part in more:
+                    events = part.piece.events
+                    chosen = range(part.start, part.end)
+                    seen += [(events.stream, events.seqs[i], events.messages[i]) for i in chosen]
+                    skipped += sum(int(events.records[i].get("skipped", 0)) for i in chosen)  # type: ignore[call-overload]
+            assert committer.flush(5)
+            source.close()
+        total = 0
+        for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
+            data = b"".join(data for number, data in chunks if number == stream)
+            lines = data.split(b"\n")
+            if not lines[-1]:
+                lines.pop()
+            expected = [i + 1 for i, line in enumerate(lines) if line.strip()]
+            assert [seq for where, seq, _ in seen if where == name] == expected
+            total += len(lines)
+        assert source.counters["delivered"] == len(seen)
+        assert source.counters["empty"] == total - len(seen)
+        assert skipped <= source.counters["empty"]
+
+
+def test_a_loss_is_an_event_in_its_place_and_counted_when_it_is_accepted(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\n")])
+    run.skip(STDOUT, summarize(b"two\nthree\n", 1 << 18), NOW_NS, 0, "journal_stalled")
+    run.append([(STDOUT, NOW_NS, 0, b"four\n")])
+    source = open_source(run.path, committer)
+    parts = source.take(100, MIB)
+    assert numbers(parts) == [1, 0, 4]
+    notice = parts[1].piece.events
+    assert {name: notice.records[0][name] for name in ("logger", "lost", "first_seq", "last_seq", "reason")} == {
+        "logger": "shipper",
+        "lost": 2,
+        "first_seq": 2,
+        "last_seq": 3,
+        "reason": "journal_stalled",
+    }
+    assert "2 lines of stdout (2-3)" in notice.messages[0]
+    assert source.dropped == {}
+    source.accepted(parts, 1)
+    assert source.dropped == {"journal_stalled": 2}
+    assert committer.flush(5)
+    assert open_source(run.path, committer).take(100, MIB) == []
+
+
+def test_what_was_evicted_before_it_was_sent_is_told_also_after_a_restart(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path), max_bytes=MIB)
+    print_lines(run, 1, 10)
+    source = open_source(run.path, committer)
+    source.accepted(source.take(100, MIB), 1)
+    assert committer.flush(5)
+    source.close()
+    print_lines(run, 11, 50_000)
+    end_run(run)
+    again = open_source(run.path, committer, final=True)
+    lines: list[int] = []
+    while parts := again.take(1000, MIB):
+        lines += numbers(parts)
+        again.accepted(parts, 1)
+    assert again.finish()
+    lost = again.dropped["journal_full"]
+    assert lines[0] == 0
+    assert lines[1:] == list(range(11 + lost, 50_011))
+    assert again.counters["delivered"] + lost == 50_010
+
+
+def test_a_finished_run_is_marked_and_never_sent_again(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\n\n\nlast without newline")])
+    end_run(run)
+    source = open_source(run.path, committer, final=True)
+    assert not source.finish()
+    parts = source.take(100, MIB)
+    assert messages_of(parts) == ["one", "last without newline"]
+    source.accepted(parts, 1)
+    assert source.finish()
+    assert committer.flush(5)
+    values = CursorFile.read(run.path, "datadog")
+    assert values is not None
+    assert (values["complete"], values["delivered"], values["empty"]) == (True, 2, 2)
+    again = open_source(run.path, committer, final=True)
+    assert again.complete
+    assert not again.has_pending()
+
+
+def test_what_is_left_is_counted(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 5000)
+    end_run(run)
+    source = open_source(run.path, committer, final=True)
+    source.accepted(source.take(700, MIB), 1)
+    source.take(1000, MIB)
+    assert source.undelivered(5.0) == (4300, True)
+
+
+def test_a_foreign_cursor_sends_again_rather_than_nothing(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 3)
+    CursorFile(run.path, "datadog").commit({"streams": "nonsense"})
+    assert numbers(open_source(run.path, committer).take(10, MIB)) == [1, 2, 3]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 1))
+def test_halves_keep_every_event_in_order(sizes: list[int]) -> None:
+    class Fake:
+        pass
+
+    parts = [Part(Fake(), 0, size) for size in sizes]  # type: ignore[arg-type]
+    first, second = halves(parts)
+    assert count_of(first) == sum(sizes) // 2
+    assert count_of(second) == sum(sizes) - sum(sizes) // 2
+    both = [(id(p.piece), i) for p in first + second for i in range(p.start, p.end)]
+    assert both == [(id(p.piece), i) for p in parts for i in range(p.end)]
