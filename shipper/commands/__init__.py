@@ -1,0 +1,4 @@
+"""What a person types beside `shipper run`: one module a command, each with ``main(argv) -> exit status``.
+
+Reads the journal and the environment; changes nothing of a run.
+"""

@@ -1,0 +1,182 @@
+"""`shipper logs`: the journal's lines as printed, beside a running agent and after its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shipper.commands.logs import candidates, newest_run
+from shipper.journal.numbering import summarize
+from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run
+from tests.e2e.wrapped import ROOT, Wrapper, printing
+from tests.helpers import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def logs(directory: Path, *options: str, **more: object) -> subprocess.CompletedProcess[bytes]:
+    environ = {**os.environ, "SHIPPER_DIR": str(directory), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "shipper", "logs", *options]
+    return subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False, **more)  # type: ignore[call-overload, no-any-return]
+
+
+def test_the_last_lines_come_as_they_were_printed_in_the_order_in_which_they_were_read(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path))
+    printed = []
+    for n in range(300):
+        line = b"line %d \xff\x00 \x1b[31mred\x1b[0m" % n
+        printed.append(line)
+        run.append([(1 + n % 2, NOW_NS + n, n, line + b"\n")])
+    end_run(run)
+    assert logs(tmp_path).stdout.split(b"\n")[:-1] == printed[-100:]
+    assert logs(tmp_path, "-n", "7").stdout.split(b"\n")[:-1] == printed[-7:]
+    assert logs(tmp_path, "-n", "1000").stdout.split(b"\n")[:-1] == printed
+    assert logs(tmp_path, "-n", "0").stdout == b""
+
+
+def test_the_last_lines_are_found_over_segments(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path), max_bytes=MIB)
+    printed = [b"%d %s" % (n, b"." * 400) for n in range(2000)]
+    for n, line in enumerate(printed):
+        run.append([(1, NOW_NS + n, n, line + b"\n")])
+    for count in (1, 10, 150, 400, 1234):
+        assert logs(tmp_path, "-n", str(count)).stdout.split(b"\n")[:-1] == printed[-count:]
+    os.close(run.lock_fd)
+
+
+def test_a_line_longer_than_the_limit_comes_in_one_piece(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path))
+    whole = b"x" * 600_000
+    for start in range(0, len(whole), 60_000):
+        run.append([(1, NOW_NS, 0, whole[start : start + 60_000])])
+    run.append([(1, NOW_NS, 0, b"\nnext\n")])
+    end_run(run)
+    assert logs(tmp_path).stdout == whole + b"\nnext\n"
+
+
+def test_a_loss_is_said_where_it_is(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(1, NOW_NS, 0, b"one\n")])
+    run.skip(1, summarize(b"two\nthree\n", 1 << 18), NOW_NS + 1, 0, "journal_stalled")
+    run.append([(1, NOW_NS + 2, 0, b"four\n")])
+    end_run(run)
+    done = logs(tmp_path)
+    assert done.stdout == b"one\nfour\n"
+    assert b"2 lines are missing here in stdout (journal_stalled)" in done.stderr
+
+
+def test_following_shows_a_snapshot_then_what_comes_and_how_it_ended(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time\nprint('before', flush=True)\n"
+        "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n"
+        "print('after', flush=True)\nprint('end', file=sys.stderr)\nsys.exit(4)\n"
+    )
+    directory, go = tmp_path / "journal", tmp_path / "go"
+    with Wrapper(directory, printing(code, str(go)), None) as wrapper:
+        wait_until(lambda: wrapper.stdout == b"before\n", what="the first line")
+        environ = {**os.environ, "SHIPPER_DIR": str(directory), "PYTHONPATH": str(ROOT)}
+        with open(tmp_path / "followed", "wb") as out:
+            follower = subprocess.Popen(
+                [sys.executable, "-m", "shipper", "tail", "-f"], env=environ, stdout=out, stderr=subprocess.PIPE
+            )
+        wait_until(lambda: (tmp_path / "followed").read_bytes() == b"before\n", what="the snapshot")
+        go.touch()
+        assert wrapper.wait() == 4
+        _, said = follower.communicate(timeout=30)
+    assert sorted((tmp_path / "followed").read_bytes().split()) == [b"after", b"before", b"end"]
+    assert said.decode() == "shipper: the agent ended with status 4\n"
+    assert follower.returncode == 0
+
+
+def test_following_a_wrapper_that_is_killed_ends_and_says_that_nothing_is_known(tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    with Wrapper(directory, ["sh", "-c", "echo one; exec sleep 60"], None) as wrapper:
+        wait_until(lambda: wrapper.stdout == b"one\n", what="the first line")
+        (agent,) = wrapper.children()
+        environ = {**os.environ, "SHIPPER_DIR": str(directory), "PYTHONPATH": str(ROOT)}
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "shipper", "logs", "-f"],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == b"one\n"
+        wrapper.process.send_signal(signal.SIGKILL)
+        wrapper.wait()
+        os.kill(agent, signal.SIGKILL)
+        _, said = follower.communicate(timeout=30)
+    assert b"how the agent ended is not known" in said
+
+
+def test_without_a_journal_it_says_where_it_looked(tmp_path: Path) -> None:
+    done = logs(tmp_path / "nothing")
+    assert done.returncode == 1
+    assert str(tmp_path / "nothing").encode() in done.stderr
+    assert done.stdout == b""
+
+
+def test_a_wrong_option_is_a_sentence(tmp_path: Path) -> None:
+    done = logs(tmp_path, "-n", "many")
+    assert done.returncode == 64
+    assert b"'many' is not a number of lines" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path))
+    for n in range(200):
+        run.append([(1, NOW_NS, n, b"x" * 50_000 + b"\n")])
+    end_run(run)
+    environ = {**os.environ, "SHIPPER_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    pipeline = f"{sys.executable} -m shipper logs -n 200 | head -c 10"
+    done = subprocess.run(["sh", "-c", pipeline], env=environ, capture_output=True, check=False, timeout=60)
+    assert done.stdout == b"x" * 10
+    assert done.stderr == b""
+
+
+def test_the_newest_live_run_wins_else_the_newest(tmp_path: Path) -> None:
+    old = begin_run(str(tmp_path / "a"), "00000000000000aa", n=1)
+    new = begin_run(str(tmp_path / "b"), "00000000000000bb", n=2)
+    end_run(new)
+    both = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert newest_run(both) == old.path
+    os.close(old.lock_fd)
+    assert newest_run(both) == new.path
+    assert newest_run([str(tmp_path / "nothing")]) is None
+
+
+def test_other_users_directories_are_looked_through_too(tmp_path: Path) -> None:
+    for name in ("shipper-0", "shipper-10001", "shipper-x", "other-1"):
+        (tmp_path / name).mkdir()
+    found = candidates([str(tmp_path / "shipper-0")])
+    assert found == [str(tmp_path / "shipper-0"), str(tmp_path / "shipper-10001")]
+
+
+def test_a_journal_of_somebody_else_is_said_to_be_that() -> None:
+    if os.geteuid():
+        pytest.skip("needs root: it becomes another user")
+    with tempfile.TemporaryDirectory() as directory:  # not pytest's own, which nobody else may even enter
+        end_run(begin_run(directory))
+        program = (
+            "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+            "from shipper.commands.logs import main\n"
+            "main([])\n"  # loads what it needs: the standard library may lie in root's home
+            "os.setgid(65534); os.setuid(65534)\nsys.exit(main([]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(ROOT)],
+            env={**os.environ, "SHIPPER_DIR": directory},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert b"may be read by its owner alone" in done.stderr
