@@ -1,0 +1,434 @@
+// The sandbox's page: asks once a second for what arrived since, and shows the newest lines first.
+// Everything that came from outside reaches the document through textContent alone.
+"use strict";
+
+const ROWS = 500;          // lines in the document; older ones leave it
+const INTERVAL = 1000;     // ms between two looks
+const LEVELS = ["emergency", "alert", "critical", "error", "warning", "notice", "info", "debug", "ok"];
+
+const $ = (id) => document.getElementById(id);
+const lines = $("lines");
+
+let after = 0;             // id of the last event that was asked for
+let epoch = null;          // changes when the sandbox was reset or started anew
+let paused = false;
+let rows = [];             // newest first: {event, item, text}
+let unseen = 0;            // lines that went by between two looks, beyond ROWS
+let rates = new Map();     // provider → {ms, events}
+let titles = new Map();    // provider → its name as people write it
+let busy = false;
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined && text !== null) node.textContent = text;
+  return node;
+}
+
+const numbers = new Intl.NumberFormat("en");
+const count = (n) => numbers.format(n);
+
+function bytes(n) {
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (n < 1000 || unit === "GB") return `${n < 10 && unit !== "B" ? n.toFixed(1) : Math.round(n)} ${unit}`;
+    n /= 1000;
+  }
+}
+
+function clock(ms) {
+  const date = new Date(ms);
+  const two = (n) => String(n).padStart(2, "0");
+  if (Math.abs(Date.now() - ms) > 12 * 3600 * 1000) {
+    return `${two(date.getMonth() + 1)}-${two(date.getDate())} ${two(date.getHours())}:${two(date.getMinutes())}`;
+  }
+  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
+
+function isoLocal(ms) {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString();
+}
+
+// --- lines
+
+function row(event) {
+  const item = make("li");
+  const level = LEVELS.includes(event.level) ? event.level : "info";
+  item.classList.add(level);
+  if (event.attributes && event.attributes.logger === "shipper") item.classList.add("own");
+  const button = make("button", "row");
+  button.type = "button";
+  button.setAttribute("aria-expanded", "false");
+  const time = make("span", "time", clock(event.time_ms));
+  time.title = isoLocal(event.time_ms);
+  const message = make("span", "message", event.message === "" ? "(empty)" : event.message.slice(0, 2000));
+  if (event.marks.length) message.classList.add("marked");
+  button.append(
+    time,
+    make("span", "provider", event.provider),
+    make("span", `level l-${level}`, level),
+    make("span", `stream ${event.stream === "stderr" ? "stderr" : ""}`, event.stream || "–"),
+    make("span", "host", event.host || "–"),
+    make("span", "source", event.source || "–"),
+    message,
+  );
+  button.tabIndex = -1;
+  button.addEventListener("click", () => toggle(record));
+  item.append(button);
+  const record = { event, item, button, text: null };
+  return record;
+}
+
+function searchable(record) {
+  if (record.text === null) {
+    const e = record.event;
+    record.text = [e.message, e.level, e.stream, e.host, e.source, e.service, e.run, JSON.stringify(e.attributes), e.tags.join(" ")]
+      .join("\n").toLowerCase();
+  }
+  return record.text;
+}
+
+const FIELDS = ["level", "stream", "host", "source", "service", "run", "provider"];
+
+function parseFilter(text) {
+  return text.toLowerCase().split(/\s+/).filter(Boolean).map((word) => {
+    const at = word.indexOf(":");
+    const field = at > 0 ? word.slice(0, at) : "";
+    if (FIELDS.includes(field)) return (r) => String(r.event[field] ?? "").toLowerCase().startsWith(word.slice(at + 1));
+    return (r) => searchable(r).includes(word);
+  });
+}
+
+let tests = [];
+function matches(record) {
+  const provider = $("provider").value;
+  return (!provider || record.event.provider === provider) && tests.every((test) => test(record));
+}
+
+function add(events) {
+  if (!events.length) return;
+  const fresh = [];
+  for (const event of events) {
+    const record = row(event);
+    record.item.hidden = !matches(record);
+    if (rows.length) record.item.classList.add("fresh");
+    fresh.unshift(record);
+  }
+  lines.prepend(...fresh.map((r) => r.item));
+  rows = fresh.concat(rows);
+  for (const old of rows.splice(ROWS)) old.item.remove();
+  settle();
+}
+
+function settle() {
+  const shown = rows.filter((r) => !r.item.hidden);
+  $("empty").hidden = rows.length > 0;
+  $("no-match").hidden = rows.length === 0 || shown.length > 0;
+  const parts = [];
+  if (rows.length) parts.push(shown.length === rows.length ? `last ${count(rows.length)} lines` : `${count(shown.length)} of the last ${count(rows.length)} lines`);
+  if (unseen) parts.push(`${count(unseen)} went by too fast to show`);
+  $("shown").textContent = parts.join(" · ");
+  if (shown.length && !shown.some((r) => r.button.tabIndex === 0)) shown[0].button.tabIndex = 0;
+}
+
+function toggle(record) {
+  const open = record.button.getAttribute("aria-expanded") === "true";
+  record.button.setAttribute("aria-expanded", String(!open));
+  if (open) record.item.querySelector(".detail").remove();
+  else record.item.append(detail(record.event));
+}
+
+function pair(list, name, value, note) {
+  if (value === null || value === undefined || value === "") return;
+  const dd = make("dd", "", String(value));
+  if (note) dd.append(" ", make("small", "", note));
+  list.append(make("dt", "", name), dd);
+}
+
+function detail(event) {
+  const box = make("div", "detail");
+  if (event.marks.length) {
+    const marks = make("ul", "marks");
+    for (const mark of event.marks) marks.append(make("li", "", mark));
+    box.append(marks);
+  }
+  const text = make("div", "text");
+  text.append(make("h3", "", "Message"), make("pre", "", event.message));
+  box.append(text);
+
+  const left = make("div");
+  left.append(make("h3", "", `As ${titles.get(event.provider) || event.provider} sees it`));
+  const seen = make("dl");
+  const from = (name) => {
+    const attribute = (event.remapped || {})[name];
+    const late = ((event.shadowed || {})[name] || []).join(", ");
+    return [attribute && `from ${attribute}`, late && `takes the place of ${late}`].filter(Boolean).join("; ");
+  };
+  pair(seen, "time", isoLocal(event.time_ms), from("date"));
+  pair(seen, "level", event.level, from("status"));
+  pair(seen, "host", event.host, from("host"));
+  pair(seen, "source", event.source);
+  pair(seen, "service", event.service, from("service"));
+  pair(seen, "trace", event.trace_id, from("trace_id"));
+  pair(seen, "stream", event.stream);
+  pair(seen, "run", event.run);
+  pair(seen, "seq", event.seq);
+  pair(seen, "lines", event.lines);
+  pair(seen, "part", event.part);
+  pair(seen, "skipped", event.skipped);
+  pair(seen, "tags", event.tags.join(", "));
+  pair(seen, "arrived", isoLocal(event.received_ms));
+  pair(seen, "request", `#${event.request}`, event.request_id);
+  left.append(seen);
+
+  const right = make("div");
+  right.append(make("h3", "", "Attributes"));
+  const names = Object.keys(event.attributes || {});
+  if (names.length) {
+    const pre = make("pre");
+    structure(pre, event.attributes, 0);
+    right.append(pre);
+  } else {
+    right.append(make("p", "", "None besides those."));
+  }
+  box.append(left, right);
+  return box;
+}
+
+// JSON with colours, built of text nodes.
+function structure(into, value, depth) {
+  const pad = "  ".repeat(depth);
+  if (Array.isArray(value) || (value && typeof value === "object")) {
+    const list = Array.isArray(value);
+    const entries = Object.entries(value);
+    if (!entries.length) return into.append(list ? "[]" : "{}");
+    if (depth >= 12) return into.append(list ? "[…]" : "{…}");
+    into.append(list ? "[\n" : "{\n");
+    entries.forEach(([key, inner], index) => {
+      into.append(pad + "  ");
+      if (!list) into.append(make("span", "k", JSON.stringify(key)), ": ");
+      structure(into, inner, depth + 1);
+      into.append(index + 1 < entries.length ? ",\n" : "\n");
+    });
+    return into.append(pad + (list ? "]" : "}"));
+  }
+  return into.append(make("span", typeof value === "string" ? "s" : "n", JSON.stringify(value)));
+}
+
+// --- counters
+
+function figure(list, name, value, kind, note) {
+  const box = make("div", kind || "");
+  const dd = make("dd", "", value);
+  if (note) dd.append(" ", make("small", "", note));
+  box.append(make("dt", "", name), dd);
+  list.append(box);
+}
+
+const ranges = (list) => list.slice(0, 8).map(([a, b]) => (a === b ? `${a}` : `${a}–${b}`)).join(", ") + (list.length > 8 ? ", …" : "");
+
+function card(name, p, fault, refusals) {
+  const box = make("section", "card");
+  box.dataset.provider = name;
+  const title = make("h2", "", p.title);
+  if (p.key) title.append(make("small", "", `key ${p.key}`));
+  if (p.last_ms) title.append(make("small", "", `last request ${clock(p.last_ms)}`));
+  box.append(title);
+  const list = make("dl", "figures");
+  const rate = rateOf(name, p);
+  figure(list, "lines", count(p.lines), "", rate >= 1 ? `${count(Math.round(rate))}/s` : "");
+  figure(list, "requests", count(p.requests));
+  figure(list, "refused", count(p.refused), p.refused ? "wrong" : "");
+  figure(list, "gaps", count(p.missing), p.missing ? "wrong" : "", p.missing ? (p.missing === 1 ? "line" : "lines") : "");
+  figure(list, "repeats", count(p.repeats), p.repeats ? "odd" : "");
+  if (p.too_old) figure(list, "too old", count(p.too_old), "wrong");
+  if (p.cut) figure(list, "cut", count(p.cut), "odd");
+  figure(list, "on the wire", bytes(p.wire_bytes), "", p.bytes > p.wire_bytes * 1.05 ? `of ${bytes(p.bytes)}` : "");
+  box.append(list);
+  if (fault) box.append(make("p", "fault", describe(fault)));
+
+  const own = refusals.filter((r) => r.provider === name);
+  if (p.streams.length || own.length) {
+    const more = make("details", "more");
+    more.dataset.key = name;
+    const runs = new Set(p.streams.map((s) => s.run)).size;
+    more.append(make("summary", "", [runs && `${count(runs)} ${runs === 1 ? "run" : "runs"}`, own.length && "refusals"].filter(Boolean).join(" and ")));
+    const ul = make("ul");
+    for (const s of p.streams.slice().reverse().slice(0, 20)) {
+      const bad = s.missing || s.repeats;
+      const parts = [`${s.run} ${s.stream || "–"}: ${count(s.lines)} lines to ${s.last_seq === null ? "–" : count(s.last_seq)}`];
+      if (s.missing) parts.push(`${count(s.missing)} missing (${ranges(s.gaps)})`);
+      if (s.missing && s.missing !== s.unexplained) parts.push(`${count(s.missing - s.unexplained)} of them announced`);
+      if (s.repeats) parts.push(`${count(s.repeats)} repeated (${ranges(s.repeated)})`);
+      if (!bad) parts.push("no gap, no repeat");
+      ul.append(make("li", s.missing ? "wrong" : "", parts.join("; ")));
+    }
+    for (const r of own.slice().reverse().slice(0, 20)) {
+      ul.append(make("li", "wrong", `${clock(r.received_ms)} ${r.status || "no answer"} ${r.reason}`));
+    }
+    more.append(ul);
+    box.append(more);
+  }
+  return box;
+}
+
+function describe(fault) {
+  const parts = [];
+  if (fault.delay) parts.push(`waits ${fault.delay} s`);
+  if (fault.down) parts.push("breaks the connection off");
+  else if (fault.status) parts.push(`answers ${fault.status}`);
+  if (fault.retry_after) parts.push(`Retry-After ${fault.retry_after}`);
+  if (fault.count !== null) parts.push(`for ${count(fault.count)} more requests`);
+  return `On request: ${parts.join(", ")}`;
+}
+
+function rateOf(name, p) {
+  const now = performance.now();
+  const before = rates.get(name);
+  rates.set(name, { ms: now, lines: p.lines });
+  if (!before || p.lines < before.lines) return 0;
+  return ((p.lines - before.lines) * 1000) / Math.max(1, now - before.ms);
+}
+
+function cards(summary) {
+  const open = new Set([...document.querySelectorAll(".more[open]")].map((node) => node.dataset.key));
+  const focused = document.activeElement && document.activeElement.closest(".more");
+  const nodes = Object.entries(summary.providers).map(([name, p]) => card(name, p, summary.faults[name], summary.refusals));
+  $("providers").replaceChildren(...nodes);
+  for (const more of document.querySelectorAll(".more")) {
+    if (open.has(more.dataset.key)) more.open = true;
+    if (focused && focused.dataset.key === more.dataset.key) more.querySelector("summary").focus();
+  }
+  titles = new Map(Object.entries(summary.providers).map(([name, p]) => [name, p.title]));
+  const select = $("provider");
+  const names = Object.entries(summary.providers);
+  if (select.options.length !== names.length + 1) {
+    for (const [name, p] of names) {
+      const option = make("option", "", p.title);
+      option.value = name;
+      select.append(option);
+    }
+    $("provider-choice").hidden = names.length < 2;
+  }
+}
+
+// --- the loop
+
+function state(kind, text) {
+  $("state").className = `state ${kind}`;
+  if ($("state-text").textContent !== text) $("state-text").textContent = text;
+}
+
+async function get(path) {
+  const response = await fetch(path, { cache: "no-store" });
+  if (!response.ok) throw new Error(`${response.status}`);
+  return response.json();
+}
+
+async function look() {
+  if (busy) return;
+  busy = true;
+  try {
+    const summary = await get("/sandbox/summary");
+    const stamp = `${summary.epoch} ${summary.started_ms}`;
+    if (epoch !== null && stamp !== epoch) forget();
+    epoch = stamp;
+    cards(summary);
+    if (!paused) {
+      const found = await get(`/sandbox/events?after=${after}&limit=${ROWS}&newest=1`);
+      const first = found.events.length ? found.events[0].id : found.last + 1;
+      if (after) unseen += Math.max(0, first - 1 - after);
+      after = found.last;
+      add(found.events);
+    }
+    state(paused ? "paused" : "live", paused ? "paused" : `live on ${location.host}`);
+  } catch {
+    state("lost", "The sandbox does not answer; trying again");
+  } finally {
+    busy = false;
+  }
+}
+
+function forget() {
+  after = 0;
+  unseen = 0;
+  rows = [];
+  rates.clear();
+  lines.replaceChildren();
+  settle();
+}
+
+function pause(on) {
+  paused = on;
+  $("pause").setAttribute("aria-pressed", String(on));
+  $("pause-text").textContent = on ? "Resume" : "Pause";
+  look();
+}
+
+function filter() {
+  tests = parseFilter($("filter").value);
+  for (const record of rows) record.item.hidden = !matches(record);
+  settle();
+}
+
+// --- keys
+
+function move(step) {
+  const shown = rows.filter((r) => !r.item.hidden);
+  if (!shown.length) return;
+  const at = shown.findIndex((r) => r.button === document.activeElement);
+  const next = step === Infinity ? shown.length - 1 : step === -Infinity ? 0 : Math.min(shown.length - 1, Math.max(0, at + step));
+  for (const r of shown) r.button.tabIndex = -1;
+  shown[next].button.tabIndex = 0;
+  shown[next].button.focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
+  const inLines = lines.contains(document.activeElement);
+  if (event.key === "Escape" && typing) {
+    $("filter").value = "";
+    filter();
+    event.target.blur();
+  } else if (typing) {
+    return;
+  } else if (event.key === "/") {
+    event.preventDefault();
+    $("filter").focus();
+  } else if (event.key === "p") {
+    pause(!paused);
+  } else if (event.key === "ArrowDown" || event.key === "j") {
+    if (event.key === "ArrowDown" && !inLines) return;
+    event.preventDefault();
+    move(1);
+  } else if (event.key === "ArrowUp" || event.key === "k") {
+    if (event.key === "ArrowUp" && !inLines) return;
+    event.preventDefault();
+    move(-1);
+  } else if (inLines && (event.key === "Home" || event.key === "End")) {
+    event.preventDefault();
+    move(event.key === "Home" ? -Infinity : Infinity);
+  }
+});
+
+$("filter").addEventListener("input", filter);
+$("provider").addEventListener("change", filter);
+$("pause").addEventListener("click", () => pause(!paused));
+$("clear").addEventListener("click", async () => {
+  try {
+    await fetch("/sandbox/reset", { method: "POST" });
+  } finally {
+    look();
+  }
+});
+$("copy").addEventListener("click", async () => {
+  await navigator.clipboard.writeText($("snippet").textContent);
+  $("copy").textContent = "Copied";
+});
+
+$("snippet").textContent =
+  `DATADOG_TOKEN=pub${"0".repeat(32)} \\\nSHIPPER_DATADOG_URL=${location.origin} \\\nshipper run -- python agent.py start`;
+
+look();
+setInterval(look, INTERVAL);
