@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from shipper.journal.reader import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shipper.delivery.commits import Committer
     from shipper.delivery.feed import Feed, Piece
     from shipper.journal.cursor import CursorFile
@@ -112,15 +114,13 @@ class Source:
             sizes = part.piece.events.sizes
             end = min(part.end, part.start + max_events - events)
             total = sum(sizes[part.start : end])
-            if size + total > max_bytes:
-                end, total = part.start, 0
-                while size + total + sizes[end] <= max_bytes or not (taken or total):
-                    total += sizes[end]
-                    end += 1
-                    if end == part.end:
-                        break
+            if size + total > max_bytes:  # long lines: one by one
+                end = _fitting(sizes, part.start, end, max_bytes - size)
                 if end == part.start:
-                    break
+                    if taken:
+                        break
+                    end += 1  # larger than the limit by itself: it goes alone
+                total = sum(sizes[part.start : end])
             taken.append(Part(part.piece, part.start, end))
             events += end - part.start
             size += total
@@ -223,6 +223,15 @@ class Source:
 
     def close(self) -> None:
         self._cursor.close()
+
+
+def _fitting(sizes: Sequence[int], start: int, end: int, room: int) -> int:
+    """The end of the longest stretch from ``start`` whose sizes add up to at most ``room``."""
+    for index in range(start, end):
+        room -= sizes[index]
+        if room < 0:
+            return index
+    return end
 
 
 def seq_of(part: Part, index: int) -> int:

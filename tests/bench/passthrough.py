@@ -24,7 +24,7 @@ def measure(quick: bool) -> list[Row]:
         write_flood(flood, size)
         check(flood)
         values = in_turn(
-            3 if quick else 9,
+            3 if quick else 15,
             shipper=lambda: through_shipper(flood),
             tee=lambda: through_tee(flood, copy),
         )

@@ -94,6 +94,11 @@ def test_ctrl_z_without_a_shell_leaves_the_wrapper_running(tmp_path: Path) -> No
     terminal.close()
 
 
+def pending(pid: int) -> int:
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return sum(int(line.split()[1], 16) for line in file if line.startswith(("SigPnd", "ShdPnd")))
+
+
 @bash
 def test_ctrl_z_gives_the_shell_back_and_fg_goes_on(tmp_path: Path, shell: Terminal) -> None:
     agent = ["sh", "-c", "trap 'echo continued' CONT; echo ready $$; while :; do read line && echo got $line; done"]
@@ -124,6 +129,7 @@ def test_without_the_terminal_as_stdin_ctrl_c_and_ctrl_z_are_forwarded(shell: Te
     shell.expect("2\r\n")
     shell.type(b"\x1a")
     shell.expect("Stopped  ")
+    wait_until(lambda: not pending(pid), what="the agent's taking the signal")  # a SIGCONT would discard it
     shell.type(b"fg\n")
     shell.expect("20\r\n")
     shell.expect("18\r\n")
