@@ -10,7 +10,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # sysexits.h, as far as they are used: a wrong command line, and a fault of this program.
 USAGE = 64
@@ -118,10 +118,21 @@ def _run_bare(arguments: list[str], error: Exception) -> int:
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):  # the agent would inherit that
         signal.signal(ignored_by_python, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)
+        os.execvpe(command[0], command, _received_environment())
     except OSError as failure:
         status = 127 if isinstance(failure, (FileNotFoundError, NotADirectoryError)) else 126
         return _complain(f"cannot run {command[0]}: {failure.strerror}.", status)
+
+
+def _received_environment() -> Mapping[str, str] | Mapping[bytes, bytes]:
+    """Without the LC_CTYPE that Python adds to os.environ under the C locale, if what tells them apart can be loaded."""
+    import os
+
+    try:
+        from shipper.supervisor.spawn import received_environment
+    except Exception:  # noqa: BLE001  this runs where something of shipper could not be loaded
+        return os.environ
+    return received_environment()
 
 
 def _other(arguments: list[str]) -> int:
