@@ -125,7 +125,7 @@ def _run_bare(arguments: list[str], error: Exception) -> int:
 
 
 def _received_environment() -> Mapping[str, str] | Mapping[bytes, bytes]:
-    """Without the LC_CTYPE that Python adds to os.environ under the C locale, if what tells them apart can be loaded."""
+    """Without the LC_CTYPE that Python adds under the C locale, if what tells it from the agent's can be loaded."""
     import os
 
     try:

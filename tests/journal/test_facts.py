@@ -26,7 +26,7 @@ def test_it_writes_what_json_writes_and_reads_it_back(value: dict[str, object]) 
     assert load_json(written) == value
 
 
-@given(st.binary(max_size=60) | st.text("{}[]\":,0 1ntrue", max_size=30).map(str.encode))
+@given(st.binary(max_size=60) | st.text('{}[]":,0 1ntrue', max_size=30).map(str.encode))
 def test_what_is_no_object_of_ours_is_a_value_error(data: bytes) -> None:
     try:
         value = load_json(data)
