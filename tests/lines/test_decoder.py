@@ -222,25 +222,45 @@ def test_a_clock_that_jumps_within_a_batch_keeps_each_line_by_its_own_capture() 
     assert events.floor_ms <= min(events.times_ms)
 
 
-def test_one_line_of_another_shape_does_not_change_its_neighbours() -> None:
-    usual = b'{"message":"m","level":"WARNING","k":[1],"timestamp":"2026-11-24T04:00:00.5+00:00"}'
-    odd = [
+@pytest.mark.parametrize(
+    "usual",
+    [
+        b'{"message":"m","level":"WARNING","k":[1],"timestamp":"2026-11-24T04:00:00.5+00:00"}',
+        b'{"level":40,"time":1795492800500,"pid":1,"hostname":"vm","jobId":"j","msg":"m"}',
+        b"text",
+    ],
+)
+@pytest.mark.parametrize(
+    "other",
+    [
         b'{"host":"x"}',
         b'{"message":1,"level":"INFO","timestamp":1}',
         b'{"jobId":"j"}',
         b'{"level":[],"message":"m","timestamp":1}',
-    ]
+        b'{"level":30,"time":1795492800007,"hostname":"vm","msg":"x"}',
+        b'{"message":"m","level":"INFO","timestamp":"2026-11-24T04:00:00.7+00:00"}',
+        b'{"a":[{}',
+        b"{},{}",
+        b"caf\xe9",
+        b"cut\r",
+    ],
+)
+def test_one_line_of_another_shape_does_not_change_its_neighbours(usual: bytes, other: bytes) -> None:
     alone = decode(usual)
-    for other in odd:
-        for place in (0, 20, 63, 64, 99):
-            lines = [usual] * 99
-            lines.insert(place, other)
-            events = decode(*lines)
-            for index, record in enumerate(events.records):
-                if index != place:
-                    assert record == {**alone.records[0], "seq": index + 1}
-                    assert events.levels[index] == alone.levels[0]
-            assert {**events.records[place], "seq": 1} == decode(other).records[0]
+    for place in (0, 20, 127, 128, 199):
+        lines = [usual] * 199
+        lines.insert(place, other)
+        events = decode(*lines)
+        for index, record in enumerate(events.records):
+            if index != place:
+                assert record == {**alone.records[0], "seq": index + 1}
+                assert events.levels[index] == alone.levels[0]
+        assert {**events.records[place], "seq": 1} == decode(other).records[0]
+
+
+def test_lines_that_are_no_json_alone_are_none_together() -> None:
+    lines = [b'{"a":[', b"{}]}", b"{},{}", b'{"a":1},"x",{"b":2}', b'{"c":', b"{}}", b'{"a":"', b'{"}']
+    assert decode(*lines).messages == [line.decode() for line in lines]
 
 
 NASTY = st.sampled_from(
@@ -249,7 +269,15 @@ NASTY = st.sampled_from(
         b"\xff",
         b'{"message":"m","level":"INFO","timestamp":"2026-11-24T04:00:00.123456+00:00"}',
         b'{"message":"","level":"error","timestamp":"2026-11-24T04:00:00.1Z","host":"h"}',
-        b'{"level":30,"time":1795492800007,"hostname":"vm","msg":"x"}', b"Traceback (most recent):", b"  at x",
+        b'{"level":30,"time":1795492800007,"hostname":"vm","msg":"x"}',
+        b'{"level":30,"time":1795492800007,"pid":1,"hostname":"vm","jobId":"a","msg":"x"}',
+        b'{"level":35,"time":1795492800007,"jobID":"a","jobId":"b","msg":"\xc3\xbc"}',
+        b'{"level":30,"time":1795492800007,"hostname":"vm","jobID":"a","job_id":"b","agent.hostname":1,"msg":"x"}',
+        b'{"level":"info","time":"2026-11-24T04:00:00Z","msg":""}', b'{"level":30,"time":5,"msg":" {\\"seq\\":1}"}',
+        b'{"level":{},"time":1795492800007,"msg":"x"}', b' {"level":30,"time":1795492800007,"msg":"x"}\r',
+        b'{"message":"\xe6\xbc\xa2","level":"INFO","timestamp":"2026-11-24T04:00:00.123456+00:00"}',
+        b'{"message":"m","level":"INFO","timestamp":"2026-11-24T04:00:00.123456"}', b"text\r", b"\xff\r\r",
+        b"Traceback (most recent):", b"  at x",
         b'{"message":{"a":1},"level":"INFO","timestamp":5}', b'{"msg":"{\\"host\\":1}"}',
         b'{"level":{},"message":[],"timestamp":{}}',
     ]
@@ -271,7 +299,7 @@ ANY_LINE = st.one_of(
     st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")),
     OBJECTS.map(orjson.dumps),
 )
-LINES = st.lists(ANY_LINE, max_size=150)
+LINES = st.lists(ANY_LINE, max_size=300)
 
 
 @given(LINES, st.integers(1, 10**9))

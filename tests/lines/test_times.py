@@ -16,14 +16,12 @@ NOON_MS = int(NOON.timestamp()) * 1000 + 31
 
 def moment(value: object, capture_ms: int = NOON_MS) -> int | None:
     times = Times()
-    heads = times.near(capture_ms, capture_ms)
+    times.begin([capture_ms])
+    (first,) = times.column([value], [capture_ms])
     try:
-        first = times.ms(value, capture_ms)
+        assert times.ms(value, capture_ms) == first  # in bulk and alone
     except KeyError:
-        return None
-    assert times.ms(value, capture_ms) == first  # now perhaps from the tables
-    if isinstance(value, str) and value[:23] in heads and value[23:] in times.tails:
-        assert heads[value[:23]] + times.tails[value[23:]] == first
+        assert first is None
     return first
 
 
@@ -86,15 +84,35 @@ def test_nothing_is_raised_but_key_error(value: object) -> None:
     moment(value)
 
 
-def test_the_tables_stay_small_and_hold_nothing_far_from_the_capture() -> None:
+COLUMN: st.SearchStrategy[list[object]] = st.lists(
+    st.one_of(
+        st.datetimes(min_value=datetime(2026, 11, 22), max_value=datetime(2026, 11, 27)).map(  # noqa: DTZ001
+            lambda naive: naive.isoformat() + "+00:00"
+        ),
+        st.datetimes(timezones=st.timezones()).map(datetime.isoformat),
+        st.integers(NOON_MS - 2 * DAY_MS, NOON_MS + 2 * DAY_MS),
+        st.sampled_from([NOON_MS / 1000, "now", None, True, [], {}, "2026-11-24T12:00", "20261124T120000Z"]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(COLUMN, st.lists(st.sampled_from([0, 5, 3_599_999, 3_600_000, -DAY_MS, 3 * DAY_MS]), min_size=6, max_size=6))
+def test_a_column_holds_what_each_value_says_alone(values: list[object], later_ms: list[int]) -> None:
+    captures = [NOON_MS + ms for ms in later_ms[: len(values)]]
     times = Times()
-    heads = times.near(NOON_MS, NOON_MS)
-    for step in range(20_000):
-        stamp = (NOON + timedelta(milliseconds=step * 1000)).isoformat(timespec="microseconds")
-        times.ms(f"{stamp[:26]}+{step % 24:02}:00", NOON_MS)
-    assert len(heads) <= 4096
-    assert len(times.tails) <= 4096
-    furthest = max(abs(ms - NOON_MS) for ms in heads.values()) + max(abs(ms) for ms in times.tails.values())
-    assert furthest < SPREAD_MS - 1_800_000
-    assert times.near(NOON_MS, NOON_MS + 3_600_000) == {}  # captures too far apart for one table
-    assert times.near(NOON_MS + 3_600_000, NOON_MS + 3_600_000) == {}  # another time: it is emptied
+    times.begin(captures)
+    found = times.column(values, captures)
+    for value, capture_ms, time_ms in zip(values, captures, found, strict=True):
+        try:
+            assert times.ms(value, capture_ms) == time_ms
+        except KeyError:
+            assert time_ms is None
+        assert time_ms is None or time_ms >= times.oldest_ms
+    assert times.oldest_ms >= min(captures) - max(SPREAD_MS, DAY_MS)
+
+
+def test_a_clock_far_off_is_no_trouble() -> None:
+    for capture_ms in (0, -DAY_MS, 1, 253_402_300_799_000, 9 * 10**15):
+        assert moment("2026-11-24T12:00:00.031Z", capture_ms) is None
