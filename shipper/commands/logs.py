@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 DEFAULT_LINES = 100
+LAST = (1 << 62, 0)  # behind every segment
 POLL_SECONDS = 0.1  # two system calls each time; a new line shows within this
 
 EPILOG = """\
@@ -204,22 +205,20 @@ def _lines_before(run: str, index: int) -> int | None:
 
 def in_order(items: Sequence[Lines | Gap | End]) -> Iterator[tuple[int, bytes, int] | Gap | End]:
     """(stream, line, part) of both streams in the order in which they were read."""
-    keyed: list[tuple[int, int, tuple[int, bytes, int] | Gap | End]] = []
-    latest = dict.fromkeys(range(len(STREAM_NAMES)), 0)
+    keyed: list[tuple[tuple[int, int], int, tuple[int, bytes, int] | Gap | End]] = []
     for item in items:
         if isinstance(item, Lines):
-            stream = item.stream
             marks = iter([*item.marks, (len(item.lines), 0, 0, 0)])
-            _, wall_ns, _, _ = next(marks)
-            following = next(marks)
+            mark, following = next(marks), next(marks)
             for index, line in enumerate(item.lines):
                 if index >= following[0]:
-                    wall_ns, following = following[1], next(marks)
-                # never before an earlier line of its stream, whatever the clock does
-                latest[stream] = max(latest[stream], wall_ns)
-                keyed.append((latest[stream], len(keyed), (stream, line, item.parts.get(index, 0))))
+                    mark, following = following, next(marks)
+                # by the frame that it begins in: the clock may have been set in between
+                keyed.append((mark[2:], len(keyed), (item.stream, line, item.parts.get(index, 0))))
+        elif isinstance(item, Gap):
+            keyed.append(((item.segment, item.offset), len(keyed), item))
         else:
-            keyed.append((item.wall_ns, len(keyed), item))
+            keyed.append((LAST, len(keyed), item))
     keyed.sort(key=lambda entry: entry[:2])
     for _, _, entry in keyed:
         yield entry

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+MAX_TAGS = 100  # Datadog's own limit a log (docs.datadoghq.com/logs, read 2026-11)
+MAX_TAGS_CHARS = 8192  # they stand at the head of every segment of the journal
+
+
 class Settings:
     """All settings but the secrets, which are asked for where they are used, and the agent's host and source.
 
@@ -122,6 +126,15 @@ def _tags(environ: Mapping[str, str], problems: list[Problem]) -> tuple[tuple[st
             tags.append(tag)
         else:
             wrong.append(item)
+    if len(tags) > MAX_TAGS or sum(len(key) + len(value) for key, value in tags) > MAX_TAGS_CHARS:
+        problems.append(
+            Problem(
+                "SHIPPER_TAGS",
+                f"SHIPPER_TAGS holds {len(tags)} tags, allowed are {MAX_TAGS} of {MAX_TAGS_CHARS} characters in all: "
+                "no tag is added",
+            )
+        )
+        return ()
     if wrong:
         problems.append(
             Problem(

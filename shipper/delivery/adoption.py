@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from shipper.delivery.feed import Feed
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from shipper.delivery.sender import Sender
 
 
+AT_A_TIME = 8
+FLUSH_SECONDS = 0.05  # for the cursors of a run that is let go; else it is let go the next time
+
+
 class _Adopted:
     def __init__(self, feed: Feed, lock_fd: int) -> None:
         self.feed = feed
@@ -26,7 +32,10 @@ class _Adopted:
 
 
 class Adopter:
-    """Looks through the directory when asked to; what it finds becomes sources of the senders that may have it."""
+    """Looks through the directory when asked to; what it finds becomes sources of the senders that may have it.
+
+    A few runs at a time, oldest first: each takes descriptors, and a restart loop leaves hundreds.
+    """
 
     def __init__(
         self, directory: str, own: str, senders: Sequence[Sender], committer: Committer, say: Callable[[str], None]
@@ -37,6 +46,7 @@ class Adopter:
         self._committer = committer
         self._say = say
         self._adopted: dict[str, _Adopted] = {}
+        self._waiting: deque[str] = deque()
         self._told = False
 
     @property
@@ -48,58 +58,79 @@ class Adopter:
         return [adopted.feed for adopted in self._adopted.values()]
 
     def look(self) -> None:
-        """Adopt what is dead and not wholly delivered, let go what is; never raises."""
-        self.release()
-        for run in runs.list_runs(self._directory):
-            if run == self._own or run in self._adopted:
-                continue
-            try:
-                if not runs.is_delivered(run, runs.read_facts(run)):
-                    self._adopt(run)
-            except runs.LocksUnsupportedError:
-                if not self._told:
-                    self._told = True
-                    self._say(
-                        f"locks do not work in {self._directory}: what an earlier start left there is not sent, "
-                        "since nobody can tell whether it still runs"
-                    )
-                return
-            except OSError:
-                continue  # gone meanwhile, or another user's
+        """Look for dead runs, and begin with the oldest; never raises."""
+        self._waiting = deque(
+            run for run in runs.list_runs(self._directory) if run != self._own and run not in self._adopted
+        )
+        self.advance()
         runs.tidy(self._directory, self._own, time.time_ns())
 
-    def _adopt(self, run: str) -> None:
-        """Raises OSError."""
+    def advance(self) -> bool:
+        """Let go the runs that everybody has got and adopt the next; whether there was one. Never raises."""
+        self._release()
+        began = False
+        while self._waiting and len(self._adopted) < AT_A_TIME:
+            run = self._waiting.popleft()
+            try:
+                began = (not runs.is_delivered(run, runs.read_facts(run)) and self._adopt(run)) or began
+            except runs.LocksUnsupportedError:
+                self._tell(
+                    f"locks do not work in {self._directory}: what an earlier start left there is not sent, "
+                    "since nobody can tell whether it still runs"
+                )
+                self._waiting.clear()
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
+                    continue  # gone meanwhile, or another user's
+                self._tell(
+                    f"what an earlier start left in {self._directory} cannot be read now ({error.strerror}): "
+                    "it stays there and is looked at again in a minute"
+                )
+                self._waiting.clear()
+        return began
+
+    def _tell(self, text: str) -> None:
+        if not self._told:
+            self._told = True
+            self._say(text)
+
+    def _adopt(self, run: str) -> bool:
+        """Whether it is ours now. Raises OSError."""
         facts = runs.read_facts(run)
         if facts is None:
-            return
+            return False
         allowed = set(facts.sinks) | set(runs.cursor_sinks(run))
         takers = [sender for sender in self._senders if sender.name in allowed]
         if not takers:
-            return
+            return False
         lock_fd = runs.lock(run)
         if lock_fd is None:
-            return  # it lives
+            return False  # it lives
+        adopted = _Adopted(Feed(run, facts), lock_fd)
+        adopted.feed.dead = True
         try:
-            feed = Feed(run, facts)
+            for sender in takers:
+                source = Source(adopted.feed, CursorFile(run, sender.name), self._committer, adopted=True)
+                adopted.sources.append((sender, source))
         except OSError:
+            for _, source in adopted.sources:
+                source.close()
             os.close(lock_fd)
             raise
-        feed.final = True
-        adopted = self._adopted[run] = _Adopted(feed, lock_fd)
-        for sender in takers:
-            source = Source(feed, CursorFile(run, sender.name), self._committer, adopted=True)
-            adopted.sources.append((sender, source))
-            if not source.complete:
-                sender.add(source)
+        self._adopted[run] = adopted
+        for sender, source in adopted.sources:
+            sender.add(source)
+        return True
 
-    def release(self) -> None:
-        """Let go the runs that everybody has got."""
+    def _release(self) -> None:
+        """Let go the runs that everybody has got, or that somebody removed."""
         for run, adopted in list(self._adopted.items()):
-            if all(source.complete for _, source in adopted.sources) and self._committer.flush(0.0):
+            done = adopted.feed.gone or all(source.complete for _, source in adopted.sources)
+            if done and self._committer.flush(FLUSH_SECONDS):
                 for sender, source in adopted.sources:
                     sender.remove(source)
                     source.close()
+                adopted.feed.tell_damage(self._say)
                 adopted.feed.close()
                 os.close(adopted.lock_fd)
                 del self._adopted[run]

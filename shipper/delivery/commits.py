@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Committer:
     """Writes the newest values of each cursor; older ones that had no turn are passed over."""
 
-    def __init__(self, on_error: Callable[[OSError], None]) -> None:
+    def __init__(self, on_error: Callable[[Exception], None]) -> None:
         self._on_error = on_error
         self._waiting: dict[CursorFile, dict[str, Any]] = {}
         self._changed = threading.Condition()
@@ -49,7 +49,7 @@ class Committer:
                 self._busy = True
             try:
                 cursor.commit(values)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 (this thread must not end: later commits may succeed)
                 self._on_error(error)
             finally:
                 with self._changed:

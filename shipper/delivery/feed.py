@@ -13,6 +13,8 @@ from shipper.lines.decoder import Decoder
 from shipper.lines.events import Events
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from shipper.journal.facts import Facts
 
 KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second one kept costs 30 % in cache misses
@@ -21,17 +23,25 @@ KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second 
 class Piece:
     """What was read of one stream: its events, and what to note in a cursor once they are accepted.
 
-    ``marks``, ``first_seq``: as in `journal.reader.Lines`. ``gap``: the loss that the one event here tells of.
+    ``marks``, ``first_seq``: as in `journal.reader.Lines`; ``lines``: how many. ``gap``: the loss that the one event
+    here tells of.
     """
 
-    __slots__ = ("events", "first_seq", "gap", "marks", "stream")
+    __slots__ = ("events", "first_seq", "gap", "lines", "marks", "stream")
 
     def __init__(
-        self, stream: int, events: Events, first_seq: int, marks: list[tuple[int, int, int, int]], gap: Gap | None
+        self,
+        stream: int,
+        events: Events,
+        first_seq: int = 0,
+        lines: int = 0,
+        marks: Sequence[tuple[int, int, int, int]] = (),
+        gap: Gap | None = None,
     ) -> None:
         self.stream = stream
         self.events = events
         self.first_seq = first_seq
+        self.lines = lines
         self.marks = marks
         self.gap = gap
 
@@ -42,7 +52,7 @@ class Piece:
 
     def with_skipped(self, lines: int) -> Piece:
         """The same, its first event telling of ``lines`` more left out before it, from the piece before."""
-        return Piece(self.stream, self.events.with_skipped(lines), self.first_seq, self.marks, self.gap)
+        return Piece(self.stream, self.events.with_skipped(lines), self.first_seq, self.lines, self.marks, self.gap)
 
 
 class Feed:
@@ -55,12 +65,20 @@ class Feed:
         self._kept: OrderedDict[tuple[tuple[int, ...], bool], tuple[list[Piece], State]] = OrderedDict()
         self.run = run
         self.facts = self._reader.facts
-        self.final = False  # nothing will be appended any more
-        self.end: End | None = None
+        self.dead = False  # its wrapper is gone: nothing will be appended any more
+        self.end: End | None = None  # the agent's end, once it was read: nothing follows
+        self.gone = False  # somebody removed the run
+        self._told_damage = 0
 
-    @property
-    def corrupt_frames(self) -> int:
-        return self._reader.corrupt_frames
+    def tell_damage(self, say: Callable[[str], None]) -> None:
+        """Say it when damage was met since this was last called."""
+        count = self._reader.corrupt_frames
+        if count > self._told_damage:
+            self._told_damage = count
+            say(
+                f"the journal in {self.run} is damaged in {count} {'place' if count == 1 else 'places'}: "
+                "what could not be read there is counted as lost and announced in the stream"
+            )
 
     def close(self) -> None:
         self._reader.close()
@@ -70,22 +88,29 @@ class Feed:
         """Bytes of the journal after ``state``, at least."""
         return self._reader.available(state)
 
+    @property
+    def whole(self) -> bool:
+        """What is at the end of the journal now is its end for good."""
+        return self.dead or self.end is not None
+
     def read(self, state: State) -> tuple[list[Piece], State, bool]:
         """What follows ``state``, the state after it, and whether the journal ended there for now. Raises OSError."""
-        key = (state.key, self.final)
+        key = (state.key, self.dead)
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
             return (*kept, False)
-        window, after = self._reader.read(state, dead=self.final)
+        window, after = self._reader.read(state, self.dead)
+        self.gone = window.gone
         pieces = []
         for item in window.items:
             if isinstance(item, Lines):
                 times = [(index, wall_ns) for index, wall_ns, _, _ in item.marks]
                 batch = Batch(item.stream, item.lines, item.first_seq, times, item.parts, 0)
-                pieces.append(Piece(item.stream, self._decoder.decode(batch), item.first_seq, item.marks, None))
+                events = self._decoder.decode(batch)
+                pieces.append(Piece(item.stream, events, item.first_seq, len(item.lines), item.marks))
             elif isinstance(item, Gap):
-                pieces.append(Piece(item.stream, gap_notice(item), item.first_seq, [], item))
+                pieces.append(Piece(item.stream, gap_notice(item), gap=item))
             else:
                 self.end = item
         if pieces:
@@ -100,7 +125,7 @@ class Feed:
         lines = 0
         while time.monotonic() < deadline:
             try:
-                window, state = self._reader.read(state, dead=self.final)
+                window, state = self._reader.read(state, self.dead)
             except OSError:
                 return lines, False
             lines += sum(len(item.lines) for item in window.items if isinstance(item, Lines))

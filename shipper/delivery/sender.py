@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from shipper.config.registry import SinkEntry
     from shipper.sinks.base import Acceptance, Body, Encoder, Sink
 
+REST_SECONDS = 0.2  # for a source that says that it has something and gives nothing: damage that goes on, a bad disk
+SUSPECTS = 20  # lines refused one by one before anything was ever accepted: then it is the provider, not the lines
 FULL_BYTES = 256 << 10  # unread journal that makes a request or more: then nothing waits for company
 PARKED_SECONDS = 60.0  # a refused secret is tried again after this long, then after twice that…
 PARKED_MAX_SECONDS = 600.0
@@ -38,7 +40,10 @@ class Sender:
     def __init__(
         self, entry: SinkEntry, build: Callable[[], Sink], flush_interval: float, say: Callable[[str], None]
     ) -> None:
-        """``build`` makes the sink from the environment as it is then; raises SettingError."""
+        """``build`` makes the sink from the environment as it is then; raises SettingError.
+
+        ``more``, to be set: called when nothing is left to do; True when it has added a source.
+        """
         self.name = entry.name
         self.title = entry.title
         self.state = "well"
@@ -48,6 +53,8 @@ class Sender:
         self._interval = flush_interval
         self._sources: list[Source] = []
         self._due: dict[Source, float] = {}
+        self._resting: dict[Source, float] = {}
+        self.more: Callable[[], bool] = lambda: False
         self._encoders: dict[str, Encoder] = {}
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -57,6 +64,7 @@ class Sender:
         self._told_rejected = False
         self._last_try = False  # the drain began while it was failing: one more attempt
         self._bugs = 0
+        self._proven = False  # something was accepted since the start
 
     # -- what the worker tells it --------------------------------------------------------------------------------
 
@@ -68,6 +76,7 @@ class Sender:
     def remove(self, source: Source) -> None:
         self._sources.remove(source)
         del self._due[source]
+        self._resting.pop(source, None)
         self._encoders.pop(source.feed.facts.run, None)
 
     def wake(self) -> None:
@@ -101,6 +110,8 @@ class Sender:
                 source, wait = self._next()
                 if source is not None:
                     await self._serve(source)
+                elif self.more():
+                    continue
                 elif self._deadline is not None:
                     return
                 else:
@@ -118,6 +129,11 @@ class Sender:
         for source in self._sources:
             try:
                 if not source.has_pending():
+                    continue
+                rest = self._resting.get(source, 0.0) - now
+                if rest > 0:
+                    if self._deadline is None:
+                        wait = rest if wait is None else min(wait, rest)
                     continue
                 left = self._due[source] - now
                 if left <= 0 or self._deadline is not None or source.fills(max_events, FULL_BYTES):
@@ -145,6 +161,10 @@ class Sender:
             self._due[source] = started + self._interval
         if parts:
             await self._deliver(source, parts)
+        elif not source.finish() and not source.moved:
+            self._resting[source] = time.monotonic() + REST_SECONDS
+        else:
+            await asyncio.sleep(0)  # the pipe from the supervisor has its turn
         source.finish()
 
     def _journal_failed(self, error: OSError) -> None:
@@ -161,28 +181,68 @@ class Sender:
     # -- one request ---------------------------------------------------------------------------------------------
 
     async def _deliver(self, source: Source, parts: list[Part]) -> None:
-        """Send ``parts``; what is refused is halved until the offender is alone, and that is dropped."""
+        """Send ``parts``; what is refused is halved until the offender is alone, and that is dropped.
+
+        Before anything was ever accepted a refusal may be the provider's fault (a proxy that answers 400 to all): then
+        nothing is dropped until a neighbour has been accepted, and when all are refused they are tried later, with what
+        has come by then.
+        """
+        suspects: list[tuple[list[Part], RejectedError]] = []
         waiting = [parts]
-        while waiting:
-            parts = waiting.pop()
-            try:
-                body = self._encode(source, parts)
-                if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
-                    waiting += reversed(halves(parts))
-                    continue
-                acceptance = await self._send(source, body)
-            except RejectedError as error:
-                if count_of(parts) > 1:
-                    waiting += reversed(halves(parts))
-                else:
-                    self._drop(source, parts, error)
+        while waiting and (self._proven or len(suspects) < SUSPECTS):
+            some = waiting.pop()
+            error = await self._offer(source, some, suspects)
+            if error is None:
                 continue
-            source.accepted(parts, len(body.data), body.moved, body.truncated)
-            for start, end, reason in reversed(acceptance.rejected if acceptance else ()):
-                kept_out = portion(parts, start, end)
-                source.not_taken(kept_out, "rejected")
-                for part in reversed(kept_out):
-                    self._notify(source, part, reason)
+            if count_of(some) > 1:
+                waiting += reversed(halves(some))
+            elif self._proven:
+                self._drop(source, some, error)
+            else:
+                suspects.append((some, error))
+        if suspects:
+            source.put_back(parts)
+            await self._refuses_all(suspects[0][1])
+
+    async def _offer(
+        self, source: Source, parts: list[Part], suspects: list[tuple[list[Part], RejectedError]]
+    ) -> RejectedError | None:
+        """Send one request; the error when it is refused. An acceptance is noted, and means that it was the suspects.
+
+        Raises _GaveUpError.
+        """
+        try:
+            body = self._encode(source, parts)
+            if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
+                return RejectedError("it came out too large")
+            acceptance = await self._send(source, body)
+        except RejectedError as error:
+            return error
+        self._proven = True
+        for suspect, why in suspects:  # first: the cursor only goes forward
+            self._drop(source, suspect, why)
+        suspects.clear()
+        source.accepted(parts, len(body.data), body.moved, body.truncated)
+        for start, end, reason in reversed(acceptance.rejected if acceptance else ()):
+            kept_out = portion(parts, start, end)
+            source.not_taken(kept_out, "rejected")
+            for part in reversed(kept_out):
+                self._notify(source, part, reason)
+        return None
+
+    async def _refuses_all(self, error: RejectedError) -> None:
+        """Nothing was ever accepted, every line is refused: it is hardly the lines. Waits, or raises _GaveUpError."""
+        self._failures += 1
+        self.state = f"failing: {in_words(error)}"
+        if not self._told:
+            self._told = True
+            self._say(
+                f"{self.title} refuses whatever is sent ({in_words(error)}): "
+                "lines wait in the journal; is it the intake that answers there?"
+            )
+        if self._deadline is not None:
+            raise _GaveUpError
+        await self._wait(self._hurry, PARKED_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 (as in _park)
 
     def _encode(self, source: Source, parts: list[Part]) -> Body:
         """Raises RejectedError when it cannot be done: no line may stop the logs."""
@@ -283,6 +343,7 @@ class Sender:
         """The secret is refused: look again rarely, with the secret as it is then."""
         self._failures += 1
         if not self.state.startswith("parked"):
+            self._told = True
             self._say(
                 f"{in_words(error)}; nothing goes to {self.title} until that is mended; lines wait in the journal, "
                 "whose oldest are dropped when it is full"
@@ -314,7 +375,7 @@ class Sender:
         first, last = seq_of(part, part.start), seq_of(part, part.end - 1)
         reason = f"{self.title} did not take it ({why})" if first == last else f"{self.title} did not take them ({why})"
         notice = loss_notice(piece.stream, time.time_ns(), first, last, "rejected", reason)
-        source.put_back(Piece(piece.stream, notice, 0, [], None))
+        source.put_back([Part(Piece(piece.stream, notice), 0, 1)])
         if not self._told_rejected:
             self._told_rejected = True
             self._say(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from shipper.journal.cursor import CursorFile
     from shipper.sinks.base import Slice
 
+MAX_WINDOWS = 8  # 2 MiB of journal, some 10 ms: then others have their turn
+
 COUNTERS = ("delivered", "empty", "events", "moved", "requests", "retried", "sent_bytes", "truncated")
 
 
@@ -65,12 +67,15 @@ class Source:
         self.feed = feed
         self.adopted = adopted
         self.complete = False
+        self.moved = False  # the last `take` read something
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.dropped: dict[str, int] = {}
         self._cursor = cursor
         self._committer = committer
         self._pieces: deque[Part] = deque()
         self._skipped = {1: 0, 2: 0}  # empty lines read and not yet told
+        self._carried = {1: 0, 2: 0}  # of these, the ones that the cursor has passed
+        self._passed: dict[int, tuple[int, int, int]] = {}  # where stretches of empty lines alone end: place and number
         self._positions: dict[str, list[int]] = {"1": [0, 0, 1], "2": [0, 0, 1]}
         self._state = State.start()
         self._exhausted = False
@@ -84,6 +89,9 @@ class Source:
             self._state = State.from_cursor(values["streams"])
             self._positions = {name: [int(v) for v in values["streams"][name]] for name in ("1", "2")}
             self.counters.update({name: int(values.get(name, 0)) for name in COUNTERS})
+            carried = values.get("carried", {})
+            self._carried = {stream: int(carried.get(str(stream), 0)) for stream in (1, 2)}
+            self._skipped = dict(self._carried)
             self.dropped = {str(reason): int(lines) for reason, lines in values.get("dropped", {}).items()}
         except (KeyError, TypeError, ValueError):
             self._state = State.start()  # not ours: everything is sent again rather than nothing
@@ -93,21 +101,27 @@ class Source:
         """Whether there is something to send, or to read. Costs two system calls, and no reading. Raises OSError."""
         if self._pieces:
             return True
-        if self.complete or self._exhausted:
+        if self.complete or self._exhausted or self.feed.gone:
             return False
-        return self.feed.final or self.feed.available(self._state) > 0
+        # a dead run has an end, which takes a look to see
+        return self.feed.dead or self.feed.available(self._state) > 0
 
     def fills(self, max_events: int, max_bytes: int) -> bool:
         """Whether a request of so many events, or of so many bytes of the journal, is there. Raises OSError."""
         return sum(part.count for part in self._pieces) >= max_events or self.feed.available(self._state) >= max_bytes
 
     def take(self, max_events: int, max_bytes: int) -> list[Part]:
-        """The next request: at most so many events, of lines of at most so many bytes in all. Raises OSError."""
+        """The next request: at most so many events, of lines of at most so many bytes in all.
+
+        Reads a few windows at most, so it may come back with nothing though more is there: empty lines are no events.
+        Raises OSError.
+        """
         taken: list[Part] = []
-        events = size = 0
+        events = size = windows = 0
         while events < max_events:
             if not self._pieces:
-                if not self._read():
+                windows += 1
+                if windows > MAX_WINDOWS or not self._read():
                     break
                 continue
             part = self._pieces[0]
@@ -128,7 +142,21 @@ class Source:
                 self._pieces.popleft()
             else:
                 part.start = end
+        self.moved = windows > 1 or bool(self._passed)
+        if not taken and self._passed:
+            self._pass_empty_lines()
         return taken
+
+    def _pass_empty_lines(self) -> None:
+        """Everything before them is accepted: a restart need not read them again."""
+        for stream, (segment, offset, following) in self._passed.items():
+            position = self._positions[str(stream)]
+            empty = following - position[2]
+            self.counters["empty"] += empty
+            self._carried[stream] += empty
+            position[:] = [segment, offset, following]
+        self._passed.clear()
+        self._commit()
 
     def _read(self) -> bool:
         """Read a window; False when there is none for now."""
@@ -144,13 +172,17 @@ class Source:
                 self._skipped[piece.stream] += events.trailing_skipped
             if piece.events.count:
                 self._pieces.append(Part(piece, 0, piece.events.count))
-        if at_end and self.feed.final:
+                self._passed.pop(piece.stream, None)
+            elif piece.gap is None:
+                _, _, segment, offset = piece.marks[-1]
+                self._passed[piece.stream] = (segment, offset, piece.first_seq + piece.lines)
+        if at_end and self.feed.whole and not self.feed.gone:
             self._exhausted = True
         return bool(pieces) or not at_end
 
-    def put_back(self, piece: Piece) -> None:
-        """Send this next."""
-        self._pieces.appendleft(Part(piece, 0, piece.events.count))
+    def put_back(self, parts: Sequence[Part]) -> None:
+        """Send these next."""
+        self._pieces.extendleft(reversed(parts))
 
     def accepted(self, parts: list[Part], sent_bytes: int, moved: int = 0, truncated: int = 0) -> None:
         """The provider has these. ``moved`` of them went under another time, ``truncated`` were cut to fit."""
@@ -196,12 +228,13 @@ class Source:
         # numbers run on without gaps but for losses, so what was neither sent nor lost was empty
         self.counters["empty"] += following - position[2] - part.count
         position[:] = [mark[2], mark[3], following]
+        self._carried[piece.stream] = 0
 
     def finish(self) -> bool:
         """Note that all of the run is accepted, when it is; whether it is."""
         if not self.complete and self._exhausted and not self._pieces:
             self.complete = True
-            self.counters["empty"] += sum(self._skipped.values())
+            self.counters["empty"] += sum(self._skipped.values()) - sum(self._carried.values())
             self._commit()
         return self.complete
 
@@ -213,6 +246,7 @@ class Source:
         values: dict[str, Any] = {"streams": {name: list(place) for name, place in self._positions.items()}}
         values |= self.counters
         values["dropped"] = dict(self.dropped)
+        values["carried"] = {str(stream): lines for stream, lines in self._carried.items()}
         values["complete"] = self.complete
         self._committer.submit(self._cursor, values)
 

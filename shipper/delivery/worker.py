@@ -55,7 +55,8 @@ def main() -> int:
     try:
         asyncio.run(Worker(arguments, os.environ).run())
     except Exception as error:  # noqa: BLE001 (the supervisor starts it again; a traceback helps no user)
-        messages.say(f"the process that forwards lines failed unexpectedly: {type(error).__name__}: {error}")
+        if not arguments.restarts:
+            messages.say(f"the process that forwards lines failed unexpectedly ({_in_words(error)})")
         messages.flush(0.2)
         return 1
     messages.flush(0.2)
@@ -85,7 +86,6 @@ class Worker:
         self._orphaned = asyncio.Event()
         self._deadline = 0.0
         self._cursor_failed = False
-        self._damage: dict[str, int] = {}  # damaged places that were told, by run
 
     async def run(self) -> None:
         feed = Feed(self._arguments.run)
@@ -100,6 +100,8 @@ class Worker:
             sender.add(source)
             own.append((sender, source))
         adopter = Adopter(self._arguments.directory, feed.run, self._senders, committer, self._say)
+        for sender in self._senders:
+            sender.more = adopter.advance
         adopter.look()
         gc.collect()
         gc.freeze()
@@ -139,7 +141,6 @@ class Worker:
     def _drain(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         self._deadline = min(self._deadline or deadline, deadline)
-        self._feed.final = True
         for sender in self._senders:
             sender.drain(self._deadline)
         self._drain_began.set()
@@ -174,7 +175,7 @@ class Worker:
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
         for sender, result in zip(self._tasks.values(), results, strict=True):
             if isinstance(result, Exception):
-                self._say(f"sending to {sender.title} failed unexpectedly: {type(result).__name__}: {result}")
+                self._say(f"sending to {sender.title} failed unexpectedly ({_in_words(result)})")
 
     def _tell_what_is_left(self, pairs: Sequence[tuple[Sender, Source]]) -> None:
         for sender in self._senders:
@@ -184,11 +185,12 @@ class Worker:
                     counted, whole = source.undelivered(COUNT_SECONDS)
                     lines += counted
                     exact = exact and whole
-            if lines:
+            if lines or not exact:
                 why = sender.state.partition(": ")[2] or "the time was up"
                 self._say(
-                    f"{sender.title} did not get {'' if exact else 'at least '}{lines} lines before the end ({why}): "
-                    f"they stay in {self._arguments.directory} and go out with the next start on it"
+                    f"{sender.title} did not get {'' if exact else 'at least '}{lines} line{'' if lines == 1 else 's'} "
+                    f"before the end ({why}): what it did not get stays in {self._arguments.directory} "
+                    "and goes out with the next start on it"
                 )
 
     async def _upkeep(self, adopter: Adopter) -> None:
@@ -200,21 +202,21 @@ class Worker:
 
     def _tell_damage(self, adopter: Adopter) -> None:
         for feed in (self._feed, *adopter.feeds):
-            if feed.corrupt_frames > self._damage.get(feed.run, 0):
-                self._damage[feed.run] = feed.corrupt_frames
-                self._say(
-                    f"the journal in {feed.run} is damaged in {feed.corrupt_frames} "
-                    f"{'place' if feed.corrupt_frames == 1 else 'places'}: "
-                    "what could not be read there is counted as lost and announced in the stream"
-                )
+            feed.tell_damage(self._say)
 
-    def _cursor_error(self, error: OSError) -> None:
+    def _cursor_error(self, error: Exception) -> None:
         if not self._cursor_failed:
             self._cursor_failed = True
             self._say(
-                f"what was delivered cannot be noted in {self._feed.run} ({error.strerror}): "
+                f"what was delivered cannot be noted in {self._feed.run} ({_in_words(error)}): "
                 "lines may be sent twice after a restart"
             )
+
+
+def _in_words(error: BaseException) -> str:
+    """Its type, and what the system says of it: no more, since a message may hold a line or a secret."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
 def sink_builder(entry: SinkEntry, environ: Mapping[str, str]) -> Callable[[], Sink]:

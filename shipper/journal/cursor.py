@@ -7,6 +7,7 @@ middle of it leaves the other slot.
 
 from __future__ import annotations
 
+import errno
 import os
 from struct import Struct
 from zlib import crc32
@@ -43,7 +44,8 @@ class CursorFile:
         self._generation += 1
         slot = HEAD.pack(self._generation, len(data), crc32(data, self._generation & 0xFFFFFFFF)) + data
         # a slot is written whole, so that its blocks are there for good and a later commit needs none
-        os.pwrite(self._fd, slot.ljust(SLOT_BYTES, b"\0"), (self._generation % 2) * SLOT_BYTES)
+        if os.pwrite(self._fd, slot.ljust(SLOT_BYTES, b"\0"), (self._generation % 2) * SLOT_BYTES) != SLOT_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         self.values = values
 
     def close(self) -> None:

@@ -167,17 +167,17 @@ class State:
 
 
 class Window:
-    """What was read: `Lines`, `Gap` and `End` in order, and how many bytes of the journal that took.
+    """What was read: `Lines`, `Gap` and `End` in order.
 
-    ``at_end``: the journal had no more at that moment.
+    ``at_end``: the journal had no more at that moment; ``gone``: it has no segment at all, the run was removed.
     """
 
-    __slots__ = ("at_end", "items", "read_bytes")
+    __slots__ = ("at_end", "gone", "items")
 
-    def __init__(self, items: list[Lines | Gap | End], read_bytes: int, at_end: bool) -> None:
+    def __init__(self, items: list[Lines | Gap | End], at_end: bool, gone: bool) -> None:
         self.items = items
-        self.read_bytes = read_bytes
         self.at_end = at_end
+        self.gone = gone
 
 
 class RunReader:
@@ -200,7 +200,10 @@ class RunReader:
             self._fd = -1
 
     def available(self, state: State) -> int:
-        """Bytes of the journal after ``state``, at least: what is in its segment, and one more when another follows."""
+        """Bytes of the journal after ``state``, at least: what is in its segment, and one more when another follows.
+
+        Raises OSError.
+        """
         if not self._open(state.segment):
             following = evicted_between(list_segments(self.run), state.segment)
             return 0 if following is None else WINDOW_BYTES
@@ -214,20 +217,16 @@ class RunReader:
         when the disk cannot be read.
         """
         cut = _Cut(state, self.facts.max_line)
-        at_end = False
         if not self._open(cut.segment):  # evicted: go on with what is left
             following = evicted_between(list_segments(self.run), cut.segment)
-            at_end = following is None or not self._open(following)
-        start = 0
-        if not at_end:
-            if self._index != cut.segment:
-                cut.segment, cut.offset = self._index, 0
-            start = cut.offset
-            at_end = self._fill(cut)
+            if following is None or not self._open(following):
+                return Window(cut.finish(), at_end=True, gone=True), cut.state()
+        if self._index != cut.segment:
+            cut.segment, cut.offset = self._index, 0
+        at_end = self._fill(cut)
         if at_end and dead:
             cut.end_streams()
-        window = Window(cut.finish(), max(0, cut.offset - start), at_end)
-        return window, cut.state()
+        return Window(cut.finish(), at_end, gone=False), cut.state()
 
     def _fill(self, cut: _Cut) -> bool:
         """Read frames up to the window's end; whether the journal ends here for now."""
@@ -384,7 +383,10 @@ class _Stream:
             self._cut_long(frame, segment)
             return
         # no line that ends in here is over-long, so the header alone tells the number of the next one to begin
-        self._mark(frame.line + 1 if frame.before else frame.line, frame.wall_ns, segment, frame.offset)
+        if not frame.before:
+            self._mark(frame.line, frame.wall_ns, segment, frame.offset)
+        elif b"\n" in frame.payload:
+            self._mark(frame.line + 1, frame.wall_ns, segment, frame.offset)
         self._joined.append(frame.payload)
 
     def jump(self, to: Numbering, reason: str, frame: Frame, segment: int) -> None:

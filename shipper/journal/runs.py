@@ -9,9 +9,10 @@ import errno
 import fcntl
 import os
 
+from shipper import messages
 from shipper.journal.cursor import CURSOR_PREFIX, CursorFile
 from shipper.journal.facts import Facts, dump_json, load_json
-from shipper.journal.frames import DATA, FACTS, LOSS, RUN_END, STREAM_END, pack, scan
+from shipper.journal.frames import DATA, FACTS, FRAME_SIZE, LOSS, MAX_PAYLOAD, RUN_END, STREAM_END, pack, scan
 from shipper.journal.numbering import STREAMS, Numbering
 
 TYPE_CHECKING = False
@@ -22,6 +23,10 @@ LOCK = "lock"
 SUFFIX = ".seg"
 HISTORY_NS = 24 * 3600 * 10**9  # a delivered run is kept this long for `shipper logs`
 HISTORY_RUNS = 50  # and at most this many of them: a restart loop makes small runs quickly
+MAX_RUNS = 200  # dead runs that wait to be delivered, at most: each costs time at every start
+RUN_BYTES = 4096  # a run's directory, on ext4
+CURSOR_BYTES = 8192  # see `cursor`
+UNFINISHED_NS = 60 * 10**9
 
 
 def run_name(started_ns: int, run: str) -> str:
@@ -53,10 +58,10 @@ def segment_path(run: str, index: int) -> str:
 
 
 def list_segments(run: str) -> list[int]:
-    """Indexes of the run's segments in order; empty when it cannot be read."""
+    """Indexes of the run's segments in order; empty when the run is gone. Raises OSError when it cannot be read."""
     try:
         names = os.listdir(run)
-    except OSError:
+    except FileNotFoundError:
         return []
     return sorted(int(name[:10]) for name in names if len(name) == 14 and name.endswith(SUFFIX) and name[:10].isdigit())
 
@@ -101,16 +106,14 @@ def is_live(run: str) -> bool:
 
 
 def read_facts(run: str) -> Facts | None:
-    """The run's facts, from the head of its first readable segment."""
+    """The run's facts, from the head of its first readable segment. Raises OSError when the run cannot be read."""
     for index in list_segments(run):
         try:
             fd = os.open(segment_path(run, index), os.O_RDONLY)
-        except OSError:
-            continue
+        except FileNotFoundError:
+            continue  # evicted meanwhile
         try:
-            head = os.read(fd, 64 << 10)
-        except OSError:
-            continue
+            head = os.read(fd, FRAME_SIZE + MAX_PAYLOAD)
         finally:
             os.close(fd)
         for frame in scan(head):
@@ -129,16 +132,16 @@ def facts_frame(facts: Facts, numberings: dict[int, Numbering], wall_ns: int, mo
 
 
 def cursor_sinks(run: str) -> list[str]:
-    """Names of the sinks that have a cursor in the run."""
+    """Names of the sinks that have a cursor in the run. Raises OSError when it cannot be read."""
     try:
         names = os.listdir(run)
-    except OSError:
+    except FileNotFoundError:
         return []
     return sorted(name[len(CURSOR_PREFIX) :] for name in names if name.startswith(CURSOR_PREFIX))
 
 
 def is_delivered(run: str, facts: Facts | None) -> bool:
-    """Whether every sink that the run's lines may go to has got all of them."""
+    """Whether every sink that the run's lines may go to has got all of them. Raises OSError."""
     sinks = set(cursor_sinks(run)) | set(facts.sinks if facts else ())
     for sink in sinks:
         values = CursorFile.read(run, sink)
@@ -158,50 +161,73 @@ def remove_run(run: str) -> None:
 
 
 def used_bytes(directory: str) -> int:
-    """Bytes of all segments of all runs."""
+    """Bytes of all runs, cursors included. Raises OSError."""
     return sum(size for run in list_runs(directory) for _, size in _sizes(run))
 
 
 def _sizes(run: str) -> Iterator[tuple[int, int]]:
+    """(index, bytes) of the run's segments in order, then (0, bytes) for all else that it takes. Raises OSError."""
     for index in list_segments(run):
         try:
             yield index, os.stat(segment_path(run, index)).st_size
+        except FileNotFoundError:
+            continue
+    yield 0, RUN_BYTES + len(cursor_sinks(run)) * CURSOR_BYTES
+
+
+def tidy(directory: str, own: str, now_ns: int) -> None:
+    """Remove dead, delivered runs that are not the newest and past the history kept for ``shipper logs``.
+
+    Of what cannot be read nothing is removed.
+    """
+    kept = 0
+    for run in reversed(list_runs(directory)[:-1]):
+        try:
+            if run == own or is_live(run) or not is_delivered(run, read_facts(run)):
+                continue
+            kept += 1
+            if kept > HISTORY_RUNS or now_ns - _last_change_ns(run) > HISTORY_NS:
+                remove_run(run)
+        except OSError:
+            continue
+    _remove_unfinished(directory, now_ns)
+
+
+def _remove_unfinished(directory: str, now_ns: int) -> None:
+    """Remove what starts left that were killed before their run had its name."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            unfinished = name.endswith(".new") and is_run(name[:-4]) and not is_live(path)
+            if unfinished and now_ns - os.stat(path).st_mtime_ns > UNFINISHED_NS:
+                remove_run(path)
         except OSError:
             continue
 
 
-def tidy(directory: str, own: str, now_ns: int) -> None:
-    """Remove dead, delivered runs that are not the newest and past the history kept for ``shipper logs``."""
-    kept = 0
-    for run in reversed(list_runs(directory)[:-1]):
-        if run == own or is_live(run):
-            continue
-        facts = read_facts(run)
-        if not is_delivered(run, facts):
-            continue
-        kept += 1
-        if kept > HISTORY_RUNS or now_ns - _last_change_ns(run) > HISTORY_NS:
-            remove_run(run)
-
-
 def _last_change_ns(run: str) -> int:
     segments = list_segments(run)
-    try:
-        return os.stat(segment_path(run, segments[-1]) if segments else run).st_mtime_ns
-    except OSError:
-        return 0
+    return os.stat(segment_path(run, segments[-1]) if segments else run).st_mtime_ns
 
 
 def make_room(directory: str, own: str, max_bytes: int, wanted_bytes: int, segment_bytes: int) -> bool:
     """Evict the oldest segments of any run until ``wanted_bytes`` more fit under ``max_bytes``.
 
-    The segment that a live wrapper writes to counts with its full size and is never taken; a dead run's last one is
-    replaced by its facts and numbering. Returns False when nothing more could be evicted.
+    The segment that a live wrapper writes to counts with its full size and is never taken. A dead run's last one is
+    replaced by its facts and numbering, so that its loss can still be told; where even that is too much, or there are
+    more than MAX_RUNS, the oldest dead runs go whole, and that is said. Returns False when nothing more can go.
+    Raises OSError.
     """
     total = wanted_bytes
     candidates: list[tuple[str, int, int, bool]] = []  # run, segment, bytes, last of its run
+    dead: list[str] = []
     for run in list_runs(directory):
-        sizes = list(_sizes(run))
+        *sizes, (_, rest) = _sizes(run)
+        total += rest
         for position, (index, size) in enumerate(sizes):
             last = position == len(sizes) - 1
             total += size
@@ -213,11 +239,38 @@ def make_room(directory: str, own: str, max_bytes: int, wanted_bytes: int, segme
                 total += max(0, segment_bytes - size)
             else:
                 candidates.append((run, index, size, True))
+                dead.append(run)
     for run, index, size, last in candidates:
         if total <= max_bytes:
-            return True
+            break
         total -= size - (_replace_by_stub(run, index, size) if last else _unlink(run, index, size))
+    removed = 0
+    while dead and (total > max_bytes or len(dead) > MAX_RUNS):
+        freed = _remove_dead(dead.pop(0))
+        total -= freed
+        removed += freed > 0
+    if removed:
+        messages.say(
+            f"{directory} held more runs of earlier starts than its bound allows: the oldest were removed ({removed}), "
+            "with what of them had not been delivered (see SHIPPER_JOURNAL_MAX)"
+        )
     return total <= max_bytes
+
+
+def _remove_dead(run: str) -> int:
+    """Remove a dead run whole; the bytes that it took, 0 when it stays."""
+    try:
+        fd = lock(run)
+        if fd is None:
+            return 0
+        try:
+            size = sum(size for _, size in _sizes(run))
+            remove_run(run)
+        finally:
+            os.close(fd)
+    except OSError:
+        return 0
+    return size
 
 
 def _unlink(run: str, index: int, size: int) -> int:

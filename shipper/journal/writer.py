@@ -9,11 +9,12 @@ import errno
 import os
 import time
 
+from shipper import messages
 from shipper.journal import directory as place
 from shipper.journal import runs
 from shipper.journal.facts import Facts, dump_json
 from shipper.journal.frames import DATA, FRAME_SIZE, LOSS, RUN_END, STREAM_END, pack
-from shipper.journal.numbering import STREAMS, Numbering, Summary, summarize
+from shipper.journal.numbering import STREAM_NAMES, STREAMS, Numbering, Summary, summarize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class JournalWriter:
         self._size = 0
         self._head = 0  # bytes of the current segment's facts frame
         self._next_tidy = 0.0
+        self._locks: list[int] = []  # of directories that were made again
 
     @classmethod
     def create(cls, directories: Sequence[str], facts: Facts, journal_max_bytes: int | None) -> JournalWriter:
@@ -146,6 +148,12 @@ class JournalWriter:
         for stream in list(self._losses):
             self._write_loss(stream)
         self._marker(RUN_END, 0, dump_json(info))
+        for stream, (start, _, _, _, reason) in self._losses.items():  # no place is left to note them
+            last = self._numberings[stream].line - (not self._numberings[stream].before)
+            messages.say(
+                f"lines {start.line} to {last} of {STREAM_NAMES[stream]} are lost ({reason}): "
+                "they could neither be kept nor announced to the providers"
+            )
 
     def close(self) -> None:
         """Close the segment; the lock stays held."""
@@ -206,9 +214,19 @@ class JournalWriter:
                 return True
         return False
 
+    def _relock(self) -> None:
+        """Hold the lock of a directory that was made again. The worker keeps the old one, for as long as we live."""
+        if self.lock_fd >= 0:
+            try:
+                self._locks.append(runs.lock(self.path) or -1)
+            except OSError:
+                return
+
     def _ready_for(self, size: int) -> bool:
         """Change segments when ``size`` bytes more don't fit: before their numbers are given, since a segment begins
         with the numbering at its start. False when no segment can be opened."""
+        if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
+            self.close()  # somebody removed the directory: what is written there reaches nobody
         if self._fd >= 0 and (self._size == self._head or self._size + size <= self._segment_bytes):
             return True
         return self._next_segment()
@@ -223,8 +241,11 @@ class JournalWriter:
         return True
 
     def _evict_one(self) -> bool:
-        total = runs.used_bytes(self.directory)
-        return runs.make_room(self.directory, self.path, total - 1, 0, 0)
+        try:
+            total = runs.used_bytes(self.directory)
+            return runs.make_room(self.directory, self.path, total - 1, 0, 0)
+        except OSError:
+            return False
 
     def _start_afresh(self) -> bool:
         """The only segment left is the one written to: it goes, and the next begins where it ended."""
@@ -264,7 +285,14 @@ class JournalWriter:
         """Begin the next segment with the run's facts and the numbering so far. Raises OSError."""
         index = self._index + 1
         path = runs.segment_path(self.path, index)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:  # somebody removed the run's directory: it is made again, what was in it is lost
+            place.prepare(self.directory)
+            os.mkdir(self.path, 0o700)
+            self._relock()
+            fd = os.open(path, flags, 0o600)
         # what is lost and not yet told begins in this segment
         numberings = {s: self._losses[s][0] if s in self._losses else self._numberings[s] for s in STREAMS}
         head = runs.facts_frame(self.facts, numberings, time.time_ns(), time.monotonic_ns())

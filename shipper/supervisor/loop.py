@@ -274,7 +274,7 @@ class Supervisor:
                 "the journal's disk does not move: what the agent printed last is passed on, "
                 "but neither kept nor forwarded."
             )
-        if self._worker is not None and self._worker.pid:
+        if self._worker is not None and not self._worker.finished:
             self._worker.kill()
             if self._drain_until is None:
                 messages.say(

@@ -24,6 +24,7 @@ WAKE, TOLD, DRAIN, QUIT = b"w", b"t", b"d", b"q"
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
 HEALTHY_SECONDS = 60.0  # of life, after which the next death counts as a first one
+DRAIN_RETRY = 0.5
 SAY_AGAIN_SECONDS = 600.0
 
 
@@ -126,6 +127,8 @@ class Worker:
 
     def _died(self, how: str, now: float) -> None:
         delay, say = self._backoff.died(self._started_at, now)
+        if self._draining:
+            delay = min(delay, DRAIN_RETRY)  # little time is left
         self._restarts += 1
         self.due = now + delay
         if say:

@@ -50,13 +50,13 @@ async def becomes(predicate: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def raise_error(error: OSError) -> None:
+def raise_error(error: Exception) -> None:
     raise error
 
 
 def open_source(run: str, committer: Committer, sink: str = "datadog", final: bool = False) -> Source:
     feed = Feed(run)
-    feed.final = final
+    feed.dead = final
     return Source(feed, CursorFile(run, sink), committer, adopted=False)
 
 

@@ -32,6 +32,7 @@ class Bench:
         entry = SinkEntry(name, (), "tests:Fake", name.title())
         self.sender = Sender(entry, lambda: self.sink, 0.0, self.said.append)
         self.adopter = Adopter(str(directory), "", [self.sender], self.committer, self.said.append)
+        self.sender.more = self.adopter.advance
 
     async def drain(self) -> None:
         self.sender.drain(time.monotonic() + 20)

@@ -139,6 +139,46 @@ async def test_a_body_that_comes_out_too_large_is_halved(tmp_path: Path) -> None
     assert all(sum(map(len, request)) <= 9_000 for request in bench.sink.requests)
 
 
+async def test_a_poison_line_at_the_very_start_is_found_by_its_neighbours(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        if {"line 1", "line 2"} & set(messages):
+            raise RejectedError("status 400", 400)
+
+    bench = Bench(tmp_path, NUMBERS[:150], Fake(answer))
+    await bench.drain()
+    assert agents(bench.sink.accepted) == NUMBERS[2:150]
+    assert bench.source.dropped == {"rejected": 2}
+    assert (bench.source.counters["delivered"], bench.source.counters["empty"]) == (148, 0)
+    assert bench.source.complete
+
+
+async def test_a_provider_that_refuses_everything_costs_no_line(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        raise RejectedError("status 400", 400)
+
+    bench = Bench(tmp_path, NUMBERS, Fake(answer))
+    await bench.drain()
+    assert bench.source.dropped == {}
+    assert bench.source.undelivered(5) == (1000, True)
+    assert len(bench.sink.requests) < 100
+    assert [message for message in bench.said if "refuses whatever is sent" in message] == bench.said
+
+
+async def test_a_flood_of_empty_lines_leaves_the_others_their_turn_and_is_counted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ["first"], Fake())
+    run = begin_run(str(tmp_path / "flood"), max_bytes=64 << 20)
+    for _ in range(80):
+        run.append([(1, time.time_ns(), 0, b"\n" * 60_000)])
+    run.append([(1, time.time_ns(), 0, b"last\n")])
+    end_run(run)
+    source = open_source(run.path, bench.committer, final=True)
+    bench.sender.add(source)
+    await bench.drain()
+    assert bench.sink.accepted == ["first", "last"]
+    assert source.counters["empty"] == 80 * 60_000
+    assert source.complete
+
+
 async def test_a_line_that_cannot_be_encoded_is_dropped_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ["a", "poisonous to encode", "b"], Fake())
     await bench.drain()
@@ -181,11 +221,11 @@ async def test_a_sink_that_was_failing_when_the_drain_began_gets_one_more_attemp
         raise RetryableError("down")
 
     bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
-    bench.source.feed.final = False
+    bench.source.feed.dead = False
     task = asyncio.create_task(bench.sender.run())
     await becomes(lambda: bench.sender.state != "well")
     tried = len(bench.sink.requests)
-    bench.source.feed.final = True
+    bench.source.feed.dead = True
     bench.sender.drain(time.monotonic() + 60)
     await asyncio.wait_for(task, 30)
     assert len(bench.sink.requests) in (tried, tried + 1)

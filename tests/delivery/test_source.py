@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -180,6 +183,65 @@ def test_a_finished_run_is_marked_and_never_sent_again(tmp_path: Path, committer
     again = open_source(run.path, committer, final=True)
     assert again.complete
     assert not again.has_pending()
+
+
+def test_a_restart_behind_empty_lines_still_tells_of_them(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\n")])
+    source = open_source(run.path, committer)
+    source.accepted(source.take(100, MIB), 1)
+    run.append([(STDOUT, NOW_NS, 0, b"\n\n\n")])
+    assert source.take(100, MIB) == []
+    assert source.counters["empty"] == 3
+    assert committer.flush(5)
+    run.append([(STDOUT, NOW_NS, 0, b"\nsix\n")])
+    again = open_source(run.path, committer)
+    (part,) = again.take(100, MIB)
+    assert part.piece.events.records[0]["skipped"] == 4
+    again.accepted([part], 1)
+    assert again.counters["empty"] == 4
+
+
+def test_a_run_whose_end_was_not_read_is_not_complete(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\nhalf")])
+    source = open_source(run.path, committer)
+    source.accepted(source.take(100, MIB), 1)
+    assert not source.finish()
+    end_run(run)  # the disk moved after all
+    (part,) = source.take(100, MIB)
+    assert messages_of([part]) == ["half"]
+    source.accepted([part], 1)
+    assert source.finish()
+
+
+def test_a_run_that_was_removed_is_not_complete_and_holds_nobody_up(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 10)
+    end_run(run)
+    source = open_source(run.path, committer, final=True)
+    shutil.rmtree(run.path)
+    assert source.take(100, MIB) == []
+    assert not source.finish()
+    assert not source.has_pending()
+
+
+def test_a_run_that_cannot_be_read_is_not_complete(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 10)
+    end_run(run)
+    source = open_source(run.path, committer, final=True)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            source.take(100, MIB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not source.finish()
+    assert count_of(source.take(100, MIB)) == 10
 
 
 def test_what_is_left_is_counted(tmp_path: Path, committer: Committer) -> None:

@@ -45,6 +45,12 @@ def test_any_cut_of_any_bytes_gives_the_same_lines_and_numbers(
             data = b"".join(data for number, data in chunks if number == stream)
             assert numbered(items, stream) == lines_of(data, MAX_LINE, end)
             assert gaps(items, stream) == []
+        for item in items:
+            if isinstance(item, Lines):
+                indices = [mark[0] for mark in item.marks]
+                assert indices[0] == 0
+                assert indices == sorted(set(indices))
+                assert indices[-1] < len(item.lines)
 
 
 @given(reads, st.data())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from typing import TYPE_CHECKING
+
+import pytest
 
 from shipper.journal import runs
 from shipper.journal.cursor import CursorFile
@@ -76,6 +79,39 @@ def test_making_room_in_an_undelivered_dead_run_keeps_its_numbering(tmp_path: Pa
     assert runs.make_room(str(tmp_path), "", MIB, 0, 0)
     assert runs.list_segments(run) == [2]
     assert runs.read_facts(run) is not None
+
+
+def test_runs_that_nobody_can_deliver_do_not_pile_up(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for number in range(1, 301):
+        dead_run(tmp_path, number, delivered=False)
+    assert runs.used_bytes(str(tmp_path)) <= MIB
+    assert len(runs.list_runs(str(tmp_path))) <= runs.MAX_RUNS
+    assert "the oldest were removed" in capfd.readouterr().err
+
+
+def test_what_cannot_be_listed_is_not_taken_for_delivered(tmp_path: Path) -> None:
+    run = dead_run(tmp_path, 1, delivered=False)
+    newest = dead_run(tmp_path, 2, delivered=False)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            runs.is_delivered(run, None)
+        runs.tidy(str(tmp_path), "", time.time_ns() + 9 * DAY_NS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert runs.list_runs(str(tmp_path)) == [run, newest]
+
+
+def test_what_a_killed_start_left_unfinished_is_removed_later(tmp_path: Path) -> None:
+    unfinished = tmp_path / "18eb1f7e69be2a24-cb008f9b56bed356.new"
+    unfinished.mkdir()
+    runs.tidy(str(tmp_path), "", time.time_ns())
+    assert unfinished.exists()
+    runs.tidy(str(tmp_path), "", time.time_ns() + DAY_NS)
+    assert not unfinished.exists()
 
 
 def test_the_default_bound_leaves_half_of_the_disk(tmp_path: Path) -> None:

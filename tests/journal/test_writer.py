@@ -380,6 +380,18 @@ def test_no_directory_at_all_is_one_error_that_names_the_first(tmp_path: Path) -
     assert str(tmp_path / "file") in str(caught.value.filename)
 
 
+def test_a_directory_removed_while_running_is_made_again(tmp_path: Path) -> None:
+    run = writer(str(tmp_path / "dir"), 1000)
+    fill(run, 10)
+    shutil.rmtree(tmp_path / "dir")
+    fill(run, 10, first=11)
+    assert run.error is None
+    assert runs.is_live(run.path)
+    items, _ = read_all(run.path)
+    assert gaps(items, STDOUT) == [(1, 10, "journal_full")]
+    assert [seq for seq, _, _ in numbered(items, STDOUT)] == list(range(11, 21))
+
+
 def test_in_a_shared_place_a_link_is_not_followed(tmp_path: Path) -> None:
     shared = tmp_path / "tmp"
     shared.mkdir()
