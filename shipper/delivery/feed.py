@@ -106,7 +106,7 @@ class Feed:
         for item in window.items:
             if isinstance(item, Lines):
                 times = [(index, wall_ns) for index, wall_ns, _, _ in item.marks]
-                batch = Batch(item.stream, item.lines, item.first_seq, times, item.parts, 0)
+                batch = Batch(item.stream, item.lines, item.first_seq, times, item.parts)
                 events = self._decoder.decode(batch)
                 pieces.append(Piece(item.stream, events, item.first_seq, len(item.lines), item.marks))
             elif isinstance(item, Gap):

@@ -8,10 +8,10 @@ class Batch:
 
     ``stream`` is 1 (stdout) or 2 (stderr). ``times`` holds, ascending and from index 0 on, the first line of each
     read and when that was (wall time in ns). ``parts`` gives the number of the piece (1, 2, ...) for lines that are
-    pieces of one longer than the limit. ``size`` is the bytes of all lines.
+    pieces of one longer than the limit.
     """
 
-    __slots__ = ("first_seq", "lines", "parts", "size", "stream", "times")
+    __slots__ = ("first_seq", "lines", "parts", "stream", "times")
 
     def __init__(
         self,
@@ -20,11 +20,9 @@ class Batch:
         first_seq: int,
         times: list[tuple[int, int]],
         parts: dict[int, int],
-        size: int,
     ) -> None:
         self.stream = stream
         self.lines = lines
         self.first_seq = first_seq
         self.times = times
         self.parts = parts
-        self.size = size

@@ -94,11 +94,13 @@ class Datadog(Sink):
     title = "Datadog"
     limits = LIMITS
 
-    def __init__(self, token: str, region: str, http: Http) -> None:
+    def __init__(self, token: str, region: str, http: Http, variable: str = "DATADOG_TOKEN") -> None:
+        """``variable``: where the token comes from."""
         self.destination = http.host
         self.client_token = _CLIENT_TOKEN.fullmatch(token) is not None
         self.http = http
         self._region = region
+        self._variable = variable
         self._headers = {
             "DD-API-KEY": token,
             "DD-EVP-ORIGIN": "agent-shipper",
@@ -123,7 +125,8 @@ class Datadog(Sink):
                 "nothing is sent to Datadog.",
             )
         base = f"https://{intake(region, _CLIENT_TOKEN.fullmatch(token) is not None)}"
-        return cls(token, region, Http(_other_intake(environ) or base, environ))
+        variable = "DATADOG_TOKEN" if environ.get("DATADOG_TOKEN", "").strip() else "DATADOG_TOKEN_FILE"
+        return cls(token, region, Http(_other_intake(environ) or base, environ), variable)
 
     async def open(self) -> None:
         await self.http.open()
@@ -145,9 +148,9 @@ class Datadog(Sink):
         if status in (401, 403):
             kind = "client token" if self.client_token else "API key"
             raise RefusedError(
-                f"Datadog ({host}) refused the {kind} in DATADOG_TOKEN (status {status}): check the token, and that it "
-                f"belongs to the region in DATADOG_REGION ({self._region}).",
-                "DATADOG_TOKEN",
+                f"Datadog ({host}) refused the {kind} in {self._variable} (status {status}): check the token, and that "
+                f"it belongs to the region in DATADOG_REGION ({self._region}).",
+                self._variable,
             )
         if status == 400:
             raise RejectedError(f"Datadog ({host}) rejected the content of a request (status 400).", status)

@@ -137,7 +137,7 @@ class Ours:
         for window in data:
             lines = window.split(b"\n")
             times = [(read * len(lines) // READS, (NOW_MS + read) * 1_000_000) for read in range(READS)]
-            batch = Batch(1, lines, seq, times, {}, 0)
+            batch = Batch(1, lines, seq, times, {})
             seq += len(lines)
             start = clock()
             events = self.decoder.decode(batch)

@@ -24,7 +24,7 @@ SAMPLES = sorted((Path(__file__).parents[2] / "demo" / "lines").glob("*.log"))
 def decode(
     *lines: bytes, parts: dict[int, int] | None = None, first_seq: int = 1, decoder: Decoder | None = None
 ) -> Events:
-    batch = Batch(1, list(lines), first_seq, [(0, CAPTURE_MS * 1_000_000)], parts or {}, sum(map(len, lines)))
+    batch = Batch(1, list(lines), first_seq, [(0, CAPTURE_MS * 1_000_000)], parts or {})
     return (decoder or Decoder()).decode(batch)
 
 
@@ -207,7 +207,7 @@ def test_pieces_are_text_and_never_left_out() -> None:
 
 def test_each_line_has_the_time_of_the_read_it_came_in() -> None:
     times = [(0, CAPTURE_MS * 10**6), (2, (CAPTURE_MS + 5) * 10**6 + 999_999), (3, (CAPTURE_MS - 7) * 10**6)]
-    events = Decoder().decode(Batch(2, [b"a", b"b", b'{"x":1}', b"d", b"e"], 1, times, {}, 11))
+    events = Decoder().decode(Batch(2, [b"a", b"b", b'{"x":1}', b"d", b"e"], 1, times, {}))
     assert [time_ms - CAPTURE_MS for time_ms in events.times_ms] == [0, 0, 5, -7, -7]
     assert events.stream == "stderr"
 
@@ -216,7 +216,7 @@ def test_a_clock_that_jumps_within_a_batch_keeps_each_line_by_its_own_capture() 
     day_ns = 86_400 * 10**9
     line = b'{"message":"m","level":"INFO","timestamp":"2026-11-24T04:00:00.500+00:00"}'
     times = [(0, CAPTURE_MS * 10**6), (1, CAPTURE_MS * 10**6 + 3 * day_ns), (2, CAPTURE_MS * 10**6 + day_ns)]
-    events = Decoder().decode(Batch(1, [line] * 3, 1, times, {}, 0))
+    events = Decoder().decode(Batch(1, [line] * 3, 1, times, {}))
     assert [time_ms - CAPTURE_MS for time_ms in events.times_ms] == [500, 3 * 86_400_000, 500]
     assert events.records[1]["agent.timestamp"] == "2026-11-24T04:00:00.500+00:00"
     assert events.floor_ms <= min(events.times_ms)
@@ -362,7 +362,7 @@ def test_moving_and_reading_names_loses_no_value(value: dict[str, Any]) -> None:
 def test_every_field_of_every_sample_line_arrives(path: Path) -> None:
     lines = path.read_bytes().split(b"\n")
     capture = 1_795_495_000_000 * 10**6
-    events = Decoder().decode(Batch(1, lines, 1, [(0, capture)], {}, 0))
+    events = Decoder().decode(Batch(1, lines, 1, [(0, capture)], {}))
     assert events.count + lines.count(b"") == len(lines)
     for record, level in zip(events.records, events.levels, strict=True):
         line = lines[record["seq"] - 1]  # type: ignore[operator]

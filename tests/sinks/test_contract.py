@@ -88,7 +88,7 @@ def build(entry: SinkEntry, base: str) -> Sink:
 
 
 def a_body(sink: Sink, lines: int = 3) -> Body:
-    events = Decoder().decode(Batch(1, [LINE] * lines, 1, [(0, NOW_MS * 10**6)], {}, 0))
+    events = Decoder().decode(Batch(1, [LINE] * lines, 1, [(0, NOW_MS * 10**6)], {}))
     return sink.encoder(FACTS)([(events, 0, lines)], NOW_MS)
 
 
@@ -256,7 +256,7 @@ async def test_a_reset_connection_is_to_be_tried_again(entry: SinkEntry, after_b
 
 def test_encoding_is_pure(entry: SinkEntry) -> None:
     sink = build(entry, "http://127.0.0.1:9")
-    events = Decoder().decode(Batch(1, [LINE, b"text", b""] * 40, 1, [(0, NOW_MS * 10**6)], {}, 0))
+    events = Decoder().decode(Batch(1, [LINE, b"text", b""] * 40, 1, [(0, NOW_MS * 10**6)], {}))
     encode, other = sink.encoder(FACTS), sink.encoder(FACTS)
     first = encode([(events, 0, events.count)], NOW_MS)
     again = encode([(events, 0, events.count)], NOW_MS)

@@ -35,7 +35,7 @@ def sink(**environ: str) -> Datadog:
 
 
 def events_of(*lines: bytes, stream: int = 1, capture_ms: int = NOW_MS, parts: dict[int, int] | None = None) -> Events:
-    return Decoder().decode(Batch(stream, list(lines), 1, [(0, capture_ms * 10**6)], parts or {}, 0))
+    return Decoder().decode(Batch(stream, list(lines), 1, [(0, capture_ms * 10**6)], parts or {}))
 
 
 def encode(*slices: tuple[Events, int, int], facts: Facts = FACTS, now_ms: int = NOW_MS) -> Body:
