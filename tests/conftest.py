@@ -22,11 +22,12 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that the program acts on comes from whoever runs the tests."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that the program acts on comes from whoever runs the tests, and no journal goes to the machine's own."""
     for name in list(os.environ):
         if name.startswith(ACTED_ON) or name.lower() in PROXIES:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("SHIPPER_DIR", str(tmp_path_factory.getbasetemp() / "journal"))
 
 
 @pytest.fixture(autouse=True)
