@@ -57,8 +57,9 @@ def without_glibcs_own(text: bytes) -> bytes:
 
 def test_a_variable_that_stands_there_twice_is_the_first(tmp_path: Path) -> None:
     """Python's os.environ and getenv(3) see the first; LC_CTYPE is what Python adds by itself."""
-    done = subprocess.run(wrapper(["env"]), env={"A": "1"}, capture_output=True, text=True)
-    assert done.stdout == "A=1\n"
+    variables = {"A": "1", "SHIPPER_DIR": str(tmp_path)}
+    done = subprocess.run(wrapper(["env"]), env=variables, capture_output=True, text=True)
+    assert done.stdout == f"A=1\nSHIPPER_DIR={tmp_path}\n"
 
 
 def test_the_agent_finds_further_descriptors_and_we_keep_none_of_them(tmp_path: Path) -> None:
