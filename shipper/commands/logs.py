@@ -86,13 +86,21 @@ def _is_ours(name: str) -> bool:
 
 def newest_run(directories: Sequence[str]) -> str | None:
     """The newest live run, else the newest that holds anything."""
-    found = [run for directory in directories for run in runs.list_runs(directory) if runs.read_facts(run)]
+    found = [run for directory in directories for run in runs.list_runs(directory) if _holds_anything(run)]
     found.sort(key=os.path.basename, reverse=True)
     return next((run for run in found if runs.is_live(run)), found[0] if found else None)
 
 
+def _holds_anything(run: str) -> bool:
+    try:
+        return runs.read_facts(run) is not None
+    except OSError:  # another user's
+        return False
+
+
 def _nothing(directories: Sequence[str]) -> str:
-    locked = [directory for directory in directories if os.path.isdir(directory) and not os.access(directory, os.R_OK)]
+    places = [place for directory in directories for place in (directory, *runs.list_runs(directory))]
+    locked = [place for place in places if os.path.isdir(place) and not os.access(place, os.R_OK)]
     if locked:
         return (
             f"the journal in {locked[0]} may be read by its owner alone: "

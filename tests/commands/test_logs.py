@@ -160,11 +160,13 @@ def test_other_users_directories_are_looked_through_too(tmp_path: Path) -> None:
     assert found == [str(tmp_path / "shipper-0"), str(tmp_path / "shipper-10001")]
 
 
-def test_a_journal_of_somebody_else_is_said_to_be_that() -> None:
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_journal_of_somebody_else_is_said_to_be_that(mode: int) -> None:
     if os.geteuid():
         pytest.skip("needs root: it becomes another user")
     with tempfile.TemporaryDirectory() as directory:  # not pytest's own, which nobody else may even enter
         end_run(begin_run(directory))
+        os.chmod(directory, mode)  # a volume's root may be open; a run never is
         program = (
             "import os, sys; sys.path.insert(0, sys.argv[1])\n"
             "from shipper.commands.logs import main\n"
