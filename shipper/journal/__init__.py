@@ -61,7 +61,10 @@ Crash cases
 * *Corrupt bytes in the middle*: the reader looks for the next frame whose two CRCs hold; what is missing shows as a
   jump of *at* and becomes a counted loss.
 * *Segment evicted*: the next facts frame (or the next frame) shows the jump. The last segment of a dead run is
-  replaced by one that holds only the facts and the numbering at its end, so that a loss can still be told.
+  replaced by one that holds only the facts and the numbering at its end, so that a loss can still be told. Where the
+  bound leaves no room even for that, the oldest dead runs go whole, and that is said on stderr.
+* *Directory removed while running*: it is made again, with the next segment; what was in it is a loss.
+* *Start killed before the run had its name*: a directory ``….new``, removed by a later start.
 * *Worker killed*: its cursors say what was accepted; what was in flight is sent again.
 * *No fsync*: what was appended survives the death of every process, not of the node.
 """
