@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import email.utils
+import os
 import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -127,7 +128,7 @@ class Http:
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return f"The name of {where} could not be resolved."
         if isinstance(error, aiohttp.ClientConnectorError):
-            reason = (error.os_error.strerror if error.os_error.errno else None) or "no connection"
+            reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
             return f"{where} could not be reached ({reason})."
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return f"No connection to {where} within {self.connect_timeout:g} s."
