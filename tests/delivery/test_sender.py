@@ -259,6 +259,7 @@ async def test_a_parked_sink_looks_again_with_the_secret_as_it_is_then(tmp_path:
     await asyncio.wait_for(task, 30)
     assert renewed.accepted == NUMBERS[:10]
     assert bench.source.complete
+    assert bench.said[1:] == ["Datadog takes lines again"]
 
 
 async def test_a_bug_in_a_sink_is_retried_and_in_the_end_costs_only_the_line_it_is_about(tmp_path: Path) -> None:

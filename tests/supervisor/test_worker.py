@@ -112,10 +112,11 @@ def test_one_that_cannot_be_started_is_tried_again_and_said_once(tmp_path: Path)
 
 def test_one_that_dies_in_the_drain_is_restarted_while_there_is_time(tmp_path: Path, notes: Path) -> None:
     begun = time.monotonic()
-    status, _, _ = run(tmp_path, ["true"], worker(notes, "5"), env={"SHIPPER_DRAIN_TIMEOUT": "700ms"})
+    status, _, said = run(tmp_path, ["true"], worker(notes, "5"), env={"SHIPPER_DRAIN_TIMEOUT": "700ms"})
     assert status == 0
     assert 1.6 < time.monotonic() - begun < 2.8 + SLACK
     assert len(starts(notes)) >= 4
+    assert "the next start on the same directory delivers it" in said  # also when none is alive at that moment
 
 
 def test_one_that_does_not_end_is_killed_a_second_after_the_drains_time(tmp_path: Path) -> None:
