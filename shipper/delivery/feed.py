@@ -62,7 +62,7 @@ class Feed:
         """Raises FileNotFoundError when the run holds no readable facts."""
         self._reader = RunReader(run, facts)
         self._decoder = Decoder()
-        self._kept: OrderedDict[tuple[tuple[int, ...], bool], tuple[list[Piece], State]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, ...], tuple[list[Piece], State]] = OrderedDict()
         self.run = run
         self.facts = self._reader.facts
         self.dead = False  # its wrapper is gone: nothing will be appended any more
@@ -95,7 +95,7 @@ class Feed:
 
     def read(self, state: State) -> tuple[list[Piece], State, bool]:
         """What follows ``state``, the state after it, and whether the journal ended there for now. Raises OSError."""
-        key = (state.key, self.dead)
+        key = state.key
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)

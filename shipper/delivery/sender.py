@@ -211,13 +211,19 @@ class Sender:
 
         Raises _GaveUpError.
         """
-        try:
-            body = self._encode(source, parts)
-            if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
-                return RejectedError("it came out too large")
-            acceptance = await self._send(source, body)
-        except RejectedError as error:
-            return error
+        parked = PARKED_SECONDS
+        while True:
+            try:
+                body = self._encode(source, parts)
+                if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
+                    return RejectedError("it came out too large")
+                acceptance = await self._send(source, body)
+                break
+            except RejectedError as error:
+                return error
+            except RefusedError as error:
+                await self._park(error, parked)  # and encode anew: another kind of token wants another address
+                parked = min(parked * 2, PARKED_MAX_SECONDS)
         self._proven = True
         for suspect, why in suspects:  # first: the cursor only goes forward
             self._drop(source, suspect, why)
@@ -256,25 +262,18 @@ class Sender:
             raise RejectedError(f"it could not be encoded ({type(error).__name__})", 0) from error
 
     async def _send(self, source: Source, body: Body) -> Acceptance | None:
-        """Until it is accepted, perhaps in part. Raises RejectedError, and _GaveUpError in a drain."""
-        parked = PARKED_SECONDS
-        acceptance: Acceptance | None = None
-        while True:
+        """Until it is accepted, perhaps in part. Raises RejectedError, RefusedError, and _GaveUpError in a drain."""
+        try:
             try:
-                try:
-                    acceptance = await self._try(body)
-                except RetryableError as error:
-                    # only now: the machinery for trying again costs 60 us a request
-                    acceptance = await self._try_again(source, body, error)
+                acceptance = await self._try(body)
             except RetryableError as error:
-                self.state = f"failing: {in_words(error)}"
-                raise _GaveUpError from error
-            except RefusedError as error:
-                await self._park(error, parked)
-                parked = min(parked * 2, PARKED_MAX_SECONDS)
-                continue
-            self._well()
-            return acceptance
+                # only now: the machinery for trying again costs 60 us a request
+                acceptance = await self._try_again(source, body, error)
+        except RetryableError as error:
+            self.state = f"failing: {in_words(error)}"
+            raise _GaveUpError from error
+        self._well()
+        return acceptance
 
     async def _try_again(self, source: Source, body: Body, failure: RetryableError) -> Acceptance | None:
         """After a first ``failure``: until it is accepted. Raises RetryableError in a drain, and what `_try` raises."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shipper.commands.logs import candidates, newest_run
+from shipper.commands.logs import candidates, newest_run, start_of
 from shipper.journal.numbering import summarize
 from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run
 from tests.e2e.wrapped import ROOT, Wrapper, printing
 from tests.helpers import wait_until
+from tests.journal.journal_model import numbered, read_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,16 @@ def test_the_last_lines_are_found_over_segments(tmp_path: Path) -> None:
         run.append([(1, NOW_NS + n, n, line + b"\n")])
     for count in (1, 10, 150, 400, 1234):
         assert logs(tmp_path, "-n", str(count)).stdout.split(b"\n")[:-1] == printed[-count:]
+    os.close(run.lock_fd)
+
+
+def test_from_where_reading_begins_there_are_always_enough_lines(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path), max_bytes=MIB)
+    for n in range(2000):
+        run.append([(1 + n % 2, NOW_NS + n, n, b"%d %s\n" % (n, b"." * (n % 400)))])
+    for count in range(1, 1500, 7):
+        items, _ = read_all(run.path, start_of(run.path, count))
+        assert len(numbered(items, 1)) + len(numbered(items, 2)) >= count
     os.close(run.lock_fd)
 
 

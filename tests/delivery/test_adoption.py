@@ -91,6 +91,7 @@ async def test_a_hundred_dead_runs_of_a_restart_loop_are_all_delivered(tmp_path:
         dead(tmp_path, number, 3)
     bench = Bench(tmp_path)
     bench.adopter.look()
+    assert len(bench.adopter.sources) == 8  # each holds descriptors
     await bench.drain()
     assert len(bench.sink.accepted) == 300
     bench.adopter.look()

@@ -47,6 +47,7 @@ class Fake(Sink):
         self.accepted: list[str] = []
         self.requests: list[list[str]] = []
         self.opened = 0
+        self.encoders = 0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -59,6 +60,8 @@ class Fake(Sink):
         self.opened -= 1
 
     def encoder(self, facts: Facts) -> Encoder:
+        self.encoders += 1
+
         def encode(slices: Sequence[Slice], now_ms: int) -> Body:
             messages = [message for events, start, end in slices for message in events.messages[start:end]]
             if "poisonous to encode" in messages:
@@ -258,6 +261,7 @@ async def test_a_parked_sink_looks_again_with_the_secret_as_it_is_then(tmp_path:
     bench.sender.drain(time.monotonic() + 60)  # the drain is one such look
     await asyncio.wait_for(task, 30)
     assert renewed.accepted == NUMBERS[:10]
+    assert renewed.encoders == 1  # a body of the old one's would have gone to the old token's address
     assert bench.source.complete
     assert bench.said[1:] == ["Datadog takes lines again"]
 
@@ -291,6 +295,19 @@ async def test_what_a_provider_keeps_out_of_an_accepted_request_is_counted_and_t
     assert bench.source.counters["delivered"] == 7
     notices = [message for message in bench.sink.accepted if "missing here" in message]
     assert ["(1-2)" in notices[0], "(8)" in notices[1]] == [True, True]
+
+
+async def test_what_does_not_fit_the_first_request_does_not_wait_for_company_again(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 250)
+    sink = Fake()
+    sender = Sender(ENTRY, lambda: sink, 3600.0, lambda text: None)
+    sender.add(open_source(run.path, Committer(raise_error)))
+    task = asyncio.create_task(sender.run())
+    await becomes(lambda: len(sink.accepted) == 250)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_live_source_waits_for_company_and_a_full_one_does_not(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import shutil
 from typing import TYPE_CHECKING
 
@@ -25,6 +23,7 @@ from tests.delivery.delivery_helpers import (
     print_lines,
     raise_error,
 )
+from tests.helpers import no_descriptors_left
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +144,31 @@ def test_a_loss_is_an_event_in_its_place_and_counted_when_it_is_accepted(tmp_pat
     assert open_source(run.path, committer).take(100, MIB) == []
 
 
+def test_a_loss_that_was_told_is_not_told_again(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\n")])
+    run.skip(STDOUT, summarize(b"two\nthree\n", 1 << 18), NOW_NS, 0, "journal_stalled")
+    source = open_source(run.path, committer)
+    source.accepted(source.take(100, MIB), 1)
+    assert committer.flush(5)
+    again = open_source(run.path, committer)
+    assert again.take(100, MIB) == []
+    assert again.dropped == {"journal_stalled": 2}
+
+
+def test_one_look_reads_a_few_windows_at_most(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    for _ in range(80):
+        run.append([(STDOUT, NOW_NS, 0, b"\n" * 60_000)])
+    run.append([(STDOUT, NOW_NS, 0, b"last\n")])
+    source = open_source(run.path, committer)
+    looks = 0
+    while not source.take(100, MIB):
+        assert source.moved
+        looks += 1
+    assert looks >= 2
+
+
 def test_what_was_evicted_before_it_was_sent_is_told_also_after_a_restart(tmp_path: Path, committer: Committer) -> None:
     run = begin_run(str(tmp_path), max_bytes=MIB)
     print_lines(run, 1, 10)
@@ -231,15 +255,8 @@ def test_a_run_that_cannot_be_read_is_not_complete(tmp_path: Path, committer: Co
     print_lines(run, 1, 10)
     end_run(run)
     source = open_source(run.path, committer, final=True)
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            source.take(100, MIB)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
+        source.take(100, MIB)
     assert not source.finish()
     assert count_of(source.take(100, MIB)) == 10
 

@@ -40,6 +40,20 @@ def test_a_commit_torn_at_any_byte_leaves_the_one_before(tmp_path: Path) -> None
     assert CursorFile.read(str(tmp_path), "datadog") == {"n": 2}
 
 
+def test_a_slot_that_is_half_old_and_half_new_is_no_cursor(tmp_path: Path) -> None:
+    cursor = CursorFile(str(tmp_path), "datadog")
+    path = tmp_path / "cursor-datadog"
+    cursor.commit({"a": 11, "b": 11})
+    cursor.commit({"a": 22, "b": 22})
+    old = path.read_bytes()
+    cursor.commit({"a": 33, "b": 33})  # over the first one, byte by byte alike but for the digits
+    new = path.read_bytes()
+    changed = [index for index in range(len(new)) if old[index] != new[index]]
+    for cut in range(changed[0], changed[-1] + 1):
+        path.write_bytes(new[:cut] + old[cut:])
+        assert CursorFile.read(str(tmp_path), "datadog") == {"a": 22, "b": 22}
+
+
 def test_a_commit_after_a_torn_one_goes_over_the_torn_slot(tmp_path: Path) -> None:
     cursor = CursorFile(str(tmp_path), "datadog")
     cursor.commit({"n": 1})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from shipper.journal import runs
 from shipper.journal.cursor import CursorFile
 from shipper.journal.directory import default_max_bytes, memory_limit_bytes, segment_bytes
 from shipper.journal.numbering import STDOUT
+from tests.helpers import no_descriptors_left
 from tests.journal.journal_model import MIB, writer
 
 if TYPE_CHECKING:
@@ -92,16 +92,10 @@ def test_runs_that_nobody_can_deliver_do_not_pile_up(tmp_path: Path, capfd: pyte
 def test_what_cannot_be_listed_is_not_taken_for_delivered(tmp_path: Path) -> None:
     run = dead_run(tmp_path, 1, delivered=False)
     newest = dead_run(tmp_path, 2, delivered=False)
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-    try:
+    with no_descriptors_left():
         with pytest.raises(OSError, match="Too many open files"):
             runs.is_delivered(run, None)
         runs.tidy(str(tmp_path), "", time.time_ns() + 9 * DAY_NS)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert runs.list_runs(str(tmp_path)) == [run, newest]
 
 

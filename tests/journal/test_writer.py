@@ -130,6 +130,20 @@ def test_the_segment_that_another_live_wrapper_writes_to_is_never_taken(tmp_path
     assert [seq for seq, _, _ in numbered(items, STDOUT)] == list(range(1, 21))
 
 
+def test_two_live_wrappers_keep_the_bound_together(tmp_path: Path) -> None:
+    runs_there = [
+        writer(str(tmp_path), 1000, run=letter * 16, started_ns=(1 << 60) + n) for n, letter in enumerate("ab")
+    ]
+    largest = 0
+    for round_ in range(300):
+        for run in runs_there:
+            fill(run, 70 if run is runs_there[0] else 45, first=round_ * 70 + 1)
+        largest = max(largest, total_bytes(tmp_path))
+    assert largest <= MIB
+    for run in runs_there:
+        os.close(run.lock_fd)
+
+
 # -- crashes ---------------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +283,19 @@ def test_skipped_bytes_are_numbered_and_told_in_their_place(tmp_path: Path) -> N
     assert numbered(items, STDOUT) == [(1, b"one", 0), (2, b"two", 0), (7, b"seven", 0)]
     assert gaps(items, STDOUT) == [(3, 6, "journal_stalled")]
     assert [type(item).__name__ for item in items] == ["Lines", "Gap", "Lines"]
+
+
+def test_a_loss_at_the_end_of_a_segment_is_told_with_its_reason_in_the_next(tmp_path: Path) -> None:
+    run = writer(str(tmp_path), 1 << 18)
+    (segment,) = segments(run.path)
+    room = 65_536 - os.path.getsize(segment) - FRAME_SIZE  # of a segment of the smallest size, filled to its last byte
+    run.append([(STDOUT, 1, 1, b"x" * (room - 1) + b"\n")])
+    run.skip(STDOUT, summarize(b"lost\n", 1 << 18), 2, 2, "journal_stalled")
+    run.append([(STDOUT, 3, 3, b"three\n")])
+    assert len(segments(run.path)) == 2
+    items, _ = read_all(run.path)
+    assert gaps(items, STDOUT) == [(2, 2, "journal_stalled")]
+    assert [seq for seq, _, _ in numbered(items, STDOUT)] == [1, 3]
 
 
 def test_two_losses_in_one_line_count_it_once(tmp_path: Path) -> None:
