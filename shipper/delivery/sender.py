@@ -218,23 +218,26 @@ class Sender:
                 if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
                     return RejectedError("it came out too large")
                 acceptance = await self._send(source, body)
-                break
             except RejectedError as error:
                 return error
             except RefusedError as error:
                 await self._park(error, parked)  # and encode anew: another kind of token wants another address
                 parked = min(parked * 2, PARKED_MAX_SECONDS)
-        self._proven = True
-        for suspect, why in suspects:  # first: the cursor only goes forward
-            self._drop(source, suspect, why)
-        suspects.clear()
+            else:
+                self._proven = True
+                for suspect, why in suspects:  # first: the cursor only goes forward
+                    self._drop(source, suspect, why)
+                suspects.clear()
+                self._accepted(source, parts, body, acceptance)
+                return None
+
+    def _accepted(self, source: Source, parts: list[Part], body: Body, acceptance: Acceptance | None) -> None:
         source.accepted(parts, len(body.data), body.moved, body.truncated)
         for start, end, reason in reversed(acceptance.rejected if acceptance else ()):
             kept_out = portion(parts, start, end)
             source.not_taken(kept_out, "rejected")
             for part in reversed(kept_out):
                 self._notify(source, part, reason)
-        return None
 
     async def _refuses_all(self, error: RejectedError) -> None:
         """Nothing was ever accepted, every line is refused: it is hardly the lines. Waits, or raises _GaveUpError."""
