@@ -42,7 +42,7 @@ from shipper.lines.deep import json_text
 from shipper.lines.events import Events, Record
 from shipper.lines.levels import EXACT, INFO, level_of
 from shipper.lines.names import CLAIMED, JOB_NAMES, LEVEL_NAMES, MESSAGE_NAMES, MOVED, TIME_NAMES
-from shipper.lines.times import Times
+from shipper.lines.times import NEAR_MS, Times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 _CHUNK = 128  # objects
 _MAX_PLANS = 1024
 _MAX_PLAN_NAMES = 64  # an object with more names gets no plan kept: they would be one line's alone
-
-_NEAR_MS = 3_600_000  # a number this close to the capture's is milliseconds
 
 _BRACE, _SPACE, _CR = b"{ \r"
 _MAY_BE_ANYTHING = frozenset({"message", "msg"})  # the others are a message only where they are text
@@ -125,9 +123,10 @@ class Plan:
 
 
 class Decoder:
-    """Holds caches, so one a process. Not for several threads."""
+    """Holds caches, so one a process. Not for several threads. ``keep_lines``: its events hold the lines too."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_lines: bool = False) -> None:
+        self._keep_lines = keep_lines
         self._times = Times()
         self._plans: dict[tuple[str, ...], Plan] = {}
 
@@ -149,15 +148,18 @@ class Decoder:
             self._take_apart(work, *_parsed(work, where[start : start + _CHUNK], texts[start : start + _CHUNK]))
 
         records, levels, sizes, trailing = work.records, work.levels, list(map(len, work.lines)), 0
+        kept_lines = work.lines if self._keep_lines else None
         if _EMPTY in kinds:
             kept, skips, trailing = _left_out(kinds)
             records, levels = list(itertools.compress(records, kept)), list(itertools.compress(levels, kept))
             sizes = list(itertools.compress(sizes, kept))
+            kept_lines = list(itertools.compress(kept_lines, kept)) if kept_lines is not None else None
             for index, skipped in skips.items():
                 records[index]["skipped"] = skipped
         return Events(
             STREAM_NAMES[batch.stream], records, levels, sizes,
-            trailing_skipped=trailing, floor_ms=self._times.oldest_ms,
+            trailing_skipped=trailing, floor_ms=self._times.oldest_ms, ceiling_ms=self._times.newest_ms,
+            lines=kept_lines,
         )  # fmt: skip
 
     def _take_apart(self, work: _Work, places: list[int], objects: list[Record]) -> None:
@@ -244,7 +246,7 @@ class Decoder:
                 time_ms: Any = found[time_name]
                 if not ("!" <= message < "{" or _plain(message)):  # TypeError: no text
                     raise KeyError
-                if time_ms.__class__ is not int or not -_NEAR_MS < time_ms - capture_ms < _NEAR_MS:
+                if time_ms.__class__ is not int or not -NEAR_MS < time_ms - capture_ms < NEAR_MS:
                     time_ms = self._times.ms(time_ms, capture_ms)
             except (KeyError, TypeError):
                 pass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from shipper.lines.levels import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Record = dict[str, object]
 """An event as every provider gets it, whatever it wraps around it:
@@ -28,11 +28,13 @@ class Events:
     records          see `Record`
     levels           index into `LEVELS`
     sizes            bytes of the line
+    lines            the lines themselves, where the decoder was told to keep them; else None
     trailing_skipped empty lines after the last event, which the stream's next event has to carry
     floor_ms         no event is older than this; the oldest one may be younger by `times.SPREAD_MS`
+    ceiling_ms       no event is newer than this; the newest one may be older by `times.NEAR_MS`
     """
 
-    __slots__ = ("floor_ms", "levels", "records", "sizes", "stream", "trailing_skipped")
+    __slots__ = ("ceiling_ms", "floor_ms", "levels", "lines", "records", "sizes", "stream", "trailing_skipped")
 
     def __init__(
         self,
@@ -43,6 +45,8 @@ class Events:
         *,
         trailing_skipped: int,
         floor_ms: int,
+        ceiling_ms: int,
+        lines: Sequence[bytes] | None = None,
     ) -> None:
         self.stream = stream
         self.records = records
@@ -50,6 +54,8 @@ class Events:
         self.sizes = sizes
         self.trailing_skipped = trailing_skipped
         self.floor_ms = floor_ms
+        self.ceiling_ms = ceiling_ms
+        self.lines = lines
 
     @property
     def count(self) -> int:
@@ -83,7 +89,10 @@ class Events:
             "logger": "shipper",
         }
         level_index = LEVELS.index(level)
-        return cls(stream, [record], [level_index], [len(message)], trailing_skipped=0, floor_ms=time_ms)
+        return cls(
+            stream, [record], [level_index], [len(message)],
+            trailing_skipped=0, floor_ms=time_ms, ceiling_ms=time_ms, lines=[message.encode(errors="replace")],
+        )  # fmt: skip
 
     def with_skipped(self, skipped: int) -> Events:
         """The same events, with so many more lines left out before the first one (there must be one)."""
@@ -97,4 +106,6 @@ class Events:
             self.sizes,
             trailing_skipped=self.trailing_skipped,
             floor_ms=self.floor_ms,
+            ceiling_ms=self.ceiling_ms,
+            lines=self.lines,
         )

@@ -29,6 +29,8 @@ _DIGITS = re.compile(r"\d{10,19}(?:\.\d+)?", re.ASCII)
 DAY_MS = 86_400_000
 SPREAD_MS = DAY_MS // 2 + 1000
 """A moment found in bulk is at most this much before the first capture."""
+NEAR_MS = 3_600_000
+"""A number this close to the capture's is milliseconds, and needs no other look."""
 _TOGETHER_MS = 3_600_000  # captures of a batch that lie closer together than this are read in bulk
 
 _LONGEST = 64  # characters of a stamp without an offset
@@ -40,6 +42,7 @@ class Times:
 
     def __init__(self) -> None:
         self.oldest_ms = 0  # no moment of this batch is older
+        self.newest_ms = 0  # nor newer than this
         self._together = False
         self._base_ms = 0
         self._base = _EPOCH
@@ -48,6 +51,7 @@ class Times:
         """A batch with lines captured at these moments."""
         first_ms, last_ms = min(captures, default=0), max(captures, default=0)
         self.oldest_ms = first_ms - SPREAD_MS
+        self.newest_ms = last_ms + NEAR_MS
         self._together = last_ms - first_ms < _TOGETHER_MS and 0 <= first_ms < _MAX_MS
         base_ms = (first_ms - DAY_MS // 2) // 1000 * 1000
         if self._together and base_ms != self._base_ms:
@@ -60,12 +64,16 @@ class Times:
             base_ms = self._base_ms
             try:
                 ages = list(map(sub, map(datetime.fromisoformat, values), repeat(self._base)))  # type: ignore[arg-type]
-                if min(ages) >= _NOTHING and max(ages) < _DAY:
+                newest = max(ages)
+                if min(ages) >= _NOTHING and newest < _DAY:
+                    self.newest_ms = max(self.newest_ms, base_ms + newest // _MS)
                     return [base_ms + age.seconds * 1000 + age.microseconds // 1000 for age in ages]
             except (TypeError, ValueError):  # no text, no stamp, or none with an offset
                 if set(map(type, values)) == {int}:
                     numbers: list[int | None] = list(values)  # type: ignore[arg-type]
-                    if min(numbers) >= base_ms and max(numbers) < base_ms + DAY_MS:  # type: ignore[type-var, operator]
+                    newest_ms: int = max(numbers)  # type: ignore[type-var, assignment]
+                    if min(numbers) >= base_ms and newest_ms < base_ms + DAY_MS:  # type: ignore[type-var, operator]
+                        self.newest_ms = max(self.newest_ms, newest_ms)
                         return numbers
         return [self._maybe(value, capture_ms) for value, capture_ms in zip(values, captures, strict=True)]
 
@@ -85,6 +93,7 @@ class Times:
         if time_ms is None or not -DAY_MS <= time_ms - capture_ms <= DAY_MS:
             raise KeyError
         self.oldest_ms = min(self.oldest_ms, time_ms)
+        self.newest_ms = max(self.newest_ms, time_ms)
         return time_ms
 
 

@@ -220,6 +220,7 @@ def test_a_clock_that_jumps_within_a_batch_keeps_each_line_by_its_own_capture() 
     assert [time_ms - CAPTURE_MS for time_ms in events.times_ms] == [500, 3 * 86_400_000, 500]
     assert events.records[1]["agent.timestamp"] == "2026-11-24T04:00:00.500+00:00"
     assert events.floor_ms <= min(events.times_ms)
+    assert events.ceiling_ms >= max(events.times_ms)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ def test_any_lines_give_events_that_with_the_skipped_ones_are_all_lines(lines: l
         reached = seq
     assert reached + events.trailing_skipped == first_seq - 1 + len(lines)
     assert all(isinstance(message, str) for message in events.messages)
-    assert all(ms >= events.floor_ms for ms in events.times_ms)
+    assert all(events.floor_ms <= ms <= events.ceiling_ms for ms in events.times_ms)
     if lines:
         assert events.floor_ms >= CAPTURE_MS - max(SPREAD_MS, 86_400_000)
 
