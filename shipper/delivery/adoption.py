@@ -38,13 +38,21 @@ class Adopter:
     """
 
     def __init__(
-        self, directory: str, own: str, senders: Sequence[Sender], committer: Committer, say: Callable[[str], None]
+        self,
+        directory: str,
+        own: str,
+        senders: Sequence[Sender],
+        committer: Committer,
+        say: Callable[[str], None],
+        *,
+        keep_lines: bool = False,
     ) -> None:
         self._directory = directory
         self._own = own
         self._senders = senders
         self._committer = committer
         self._say = say
+        self._keep_lines = keep_lines
         self._adopted: dict[str, _Adopted] = {}
         self._waiting: deque[str] = deque()
         self._told = False
@@ -106,7 +114,7 @@ class Adopter:
         lock_fd = runs.lock(run)
         if lock_fd is None:
             return False  # it lives
-        adopted = _Adopted(Feed(run, facts), lock_fd)
+        adopted = _Adopted(Feed(run, facts, keep_lines=self._keep_lines), lock_fd)
         adopted.feed.dead = True
         try:
             for sender in takers:

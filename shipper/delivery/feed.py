@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shipper.journal.numbering import STREAM_NAMES
 from shipper.journal.reader import End, Gap, Lines, RunReader, State
@@ -55,19 +55,33 @@ class Piece:
         return Piece(self.stream, self.events.with_skipped(lines), self.first_seq, self.lines, self.marks, self.gap)
 
 
+class Follower(Protocol):
+    """A source of one sink, as its feed knows it."""
+
+    def stands_at(self, key: tuple[int, ...]) -> bool: ...
+
+    def has_room(self) -> bool: ...
+
+    def take_in(self, pieces: Sequence[Piece], after: State, at_end: bool) -> None: ...
+
+    def wake(self) -> None: ...
+
+
 class Feed:
     """Not for several threads. Windows are shared: what it returns must not be changed."""
 
-    def __init__(self, run: str, facts: Facts | None = None) -> None:
-        """Raises FileNotFoundError when the run holds no readable facts."""
+    def __init__(self, run: str, facts: Facts | None = None, *, keep_lines: bool = False) -> None:
+        """``keep_lines``: a sink wants them. Raises FileNotFoundError when the run holds no readable facts."""
         self._reader = RunReader(run, facts)
-        self._decoder = Decoder()
+        self._decoder = Decoder(keep_lines)
+        self._followers: list[Follower] = []
         self._kept: OrderedDict[tuple[int, ...], tuple[list[Piece], State]] = OrderedDict()
         self.run = run
         self.facts = self._reader.facts
         self.dead = False  # its wrapper is gone: nothing will be appended any more
         self.end: End | None = None  # the agent's end, once it was read: nothing follows
         self.gone = False  # somebody removed the run
+        self.decoded = 0  # windows
         self._told_damage = 0
 
     def tell_damage(self, say: Callable[[str], None]) -> None:
@@ -81,8 +95,31 @@ class Feed:
             )
 
     def close(self) -> None:
+        self._followers.clear()
         self._reader.close()
         self._kept.clear()
+
+    def follow(self, follower: Follower) -> None:
+        """From now on it gets what another one reads from where it stands itself."""
+        self._followers.append(follower)
+
+    def share(self, reader: Follower, state: State, pieces: list[Piece], after: State, at_end: bool) -> None:
+        """What ``reader`` has just read from ``state`` on: for all others that stand there too and have room."""
+        key = state.key
+        for follower in self._followers:
+            if follower is not reader and follower.stands_at(key) and follower.has_room():
+                follower.take_in(pieces, after, at_end)
+                follower.wake()
+
+    def holds_up(self, reader: Follower, state: State) -> bool:
+        """Whether others that stand at ``state`` too have no room: they would have to decode what follows once more."""
+        if len(self._followers) == 1:
+            return False
+        key = state.key
+        return any(
+            follower is not reader and not follower.has_room() and follower.stands_at(key)
+            for follower in self._followers
+        )
 
     def available(self, state: State) -> int:
         """Bytes of the journal after ``state``, at least."""
@@ -101,6 +138,7 @@ class Feed:
             self._kept.move_to_end(key)
             return (*kept, False)
         window, after = self._reader.read(state, self.dead)
+        self.decoded += 1
         self.gone = window.gone
         pieces = []
         for item in window.items:

@@ -1,15 +1,23 @@
-"""The one sender around every sink: takes, encodes, sends, retries, bisects, drops, commits."""
+"""The one sender around every sink: takes, encodes, sends, retries, bisects, drops, commits.
+
+Several requests may be under way at once. Each is a `_Flight`; a run's flights are settled in the order in which they
+were taken, so that its cursor never passes a line that may still fail. While one fails no other is begun, and those
+that fail too wait for it: a provider that is down sees one request at a time. A refused one is taken apart only once
+all before it are settled, and before anything was ever accepted there is only one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
+from shipper.delivery.concurrency import Concurrency
 from shipper.delivery.feed import Piece, loss_notice
 from shipper.delivery.retry import retrying
-from shipper.delivery.source import Part, Source, count_of, halves, lines_in, portion, seq_of
+from shipper.delivery.source import MAX_WINDOWS, Part, Source, bytes_of, count_of, halves, lines_in, portion, seq_of
 from shipper.sinks.base import RefusedError, RejectedError, RetryableError, SettingError
 
 if TYPE_CHECKING:
@@ -25,10 +33,35 @@ PARKED_SECONDS = 60.0  # a refused secret is tried again after this long, then a
 PARKED_MAX_SECONDS = 600.0
 TOLD_AFTER = 3  # failures in a row before a person is told: one or two are everyday
 BUGS_IN_A_ROW = 5  # after so many unexpected errors a request counts as rejected, so that it can be bisected
+SLOWEST_SECONDS = 10.0  # a line waits for company at most this long when the provider asks for fewer requests
+# For a sink in step that has no room, so that lines are decoded once; then it falls behind. Milliseconds in which this
+# process has nothing to do, for while it is busy nothing is lost by waiting, and seconds in all.
+PATIENCE_IDLE, PATIENCE_MAX = 20, 0.5
+IN_FLIGHT_BYTES = 2 << 20  # of lines, in requests under way: decoded they are held three times that
 
 
 class _GaveUpError(Exception):
     """The drain ends for this sink."""
+
+
+class _Flight:
+    """A request from its taking until it is settled.
+
+    ``body``: None when it could not be encoded, for ``error``. ``turn`` is set once all before it are settled.
+    ``acceptance`` counts once ``done``.
+    """
+
+    __slots__ = ("acceptance", "body", "bytes", "done", "error", "generation", "parts", "turn")
+
+    def __init__(self, parts: list[Part], body: Body | None, error: RejectedError | None, generation: int) -> None:
+        self.parts = parts
+        self.body = body
+        self.error = error
+        self.generation = generation
+        self.bytes = bytes_of(parts)
+        self.turn = asyncio.Event()
+        self.done = False
+        self.acceptance: Acceptance | None = None
 
 
 class Sender:
@@ -38,9 +71,15 @@ class Sender:
     """
 
     def __init__(
-        self, entry: SinkEntry, build: Callable[[], Sink], flush_interval: float, say: Callable[[str], None]
+        self,
+        entry: SinkEntry,
+        build: Callable[[], Sink],
+        flush_interval: float,
+        say: Callable[[str], None],
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
     ) -> None:
-        """``build`` makes the sink from the environment as it is then; raises SettingError.
+        """``build`` makes the sink from the environment as it is then; raises SettingError. ``in_flight_bytes``: of
+        lines in requests under way, unless there is only one.
 
         ``more``, to be set: called when nothing is left to do; True when it has added a source.
         """
@@ -51,6 +90,9 @@ class Sender:
         self._sink = build()
         self._say = say
         self._interval = flush_interval
+        self._slowed = 0.0  # what the provider made of the interval
+        self._in_flight_bytes = in_flight_bytes
+        self.patience = (PATIENCE_IDLE, PATIENCE_MAX)
         self._sources: list[Source] = []
         self._due: dict[Source, float] = {}
         self._resting: dict[Source, float] = {}
@@ -65,11 +107,29 @@ class Sender:
         self._last_try = False  # the drain began while it was failing: one more attempt
         self._bugs = 0
         self._proven = False  # something was accepted since the start
+        self._concurrency = Concurrency()
+        self._flights: dict[Source, deque[_Flight]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._trouble = asyncio.Lock()  # held by the one flight that tries again
+        self._generation = 0  # of the sink: a body of an older one's is made anew
+        self._extra_bytes = 0.0  # of the last bodies, an event, besides its line
+
+    @property
+    def interval(self) -> float:
+        """Seconds that a line waits for company, at most; a provider that asks for fewer requests makes it longer."""
+        return max(self._interval, self._slowed)
+
+    @property
+    def needs_lines(self) -> bool:
+        """Whether the sink reads the lines themselves."""
+        return self._sink.needs_lines
 
     # -- what the worker tells it --------------------------------------------------------------------------------
 
     def add(self, source: Source) -> None:
         self._sources.append(source)
+        source.along = not self._failures
+        source.wake = self.wake
         self._due[source] = 0.0
         self._wake.set()
 
@@ -87,6 +147,7 @@ class Sender:
         """From now on a line waits at most ``interval`` seconds."""
         self._interval = min(self._interval, interval)
         now = time.monotonic()
+        self._slowed = min(self._slowed, interval)
         self._due = {source: min(due, now + self._interval) for source, due in self._due.items()}
         self._wake.set()
 
@@ -95,7 +156,7 @@ class Sender:
         if self._deadline is None:
             self._last_try = self._failures > 0
         self._deadline = deadline
-        self._interval = 0.0
+        self._interval = self._slowed = 0.0
         self._hurry.set()
         self._wake.set()
 
@@ -107,9 +168,12 @@ class Sender:
         try:
             while True:
                 self._wake.clear()
-                source, wait = self._next()
+                self._tell_failures()
+                source, wait = self._next() if self._may_begin() else (None, None)
                 if source is not None:
                     await self._serve(source)
+                elif self._tasks:
+                    await self._wait(self._wake, wait)
                 elif self.more():
                     continue
                 elif self._deadline is not None:
@@ -119,7 +183,30 @@ class Sender:
         except _GaveUpError:
             return
         finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._sink.close()
+
+    def _tell_failures(self) -> None:
+        """Raises what a flight ended with, _GaveUpError included."""
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()
+
+    def _may_begin(self) -> bool:
+        """Whether one more request may be under way."""
+        if not self._tasks:
+            return True
+        return (
+            self._proven
+            and not self._failures
+            and len(self._tasks) < self._concurrency.limit
+            and self._bytes_under_way() < self._in_flight_bytes
+        )
+
+    def _bytes_under_way(self) -> int:
+        return sum(flight.bytes for flights in self._flights.values() for flight in flights)
 
     def _next(self) -> tuple[Source | None, float | None]:
         """A source whose lines are due, else how long until one is; None when nothing waits."""
@@ -136,7 +223,8 @@ class Sender:
                         wait = rest if wait is None else min(wait, rest)
                     continue
                 left = self._due[source] - now
-                if left <= 0 or self._deadline is not None or source.fills(max_events, FULL_BYTES):
+                full_bytes = self._sink.limits.target_body_bytes if self._slowed > self._interval else FULL_BYTES
+                if left <= 0 or self._deadline is not None or source.fills(max_events, full_bytes):
                     # in turn: a long backlog of an old run does not hold up the live one, nor the other way round
                     self._sources.remove(source)
                     self._sources.append(source)
@@ -148,23 +236,106 @@ class Sender:
         return None, wait
 
     async def _serve(self, source: Source) -> None:
-        """One request's worth of a source."""
+        """Begins one request of a source."""
         limits = self._sink.limits
         started = time.monotonic()
         try:
-            parts = source.take(limits.max_events, limits.target_body_bytes)
+            await self._read_in_step(source)
+            parts = source.take(limits.max_events, limits.target_body_bytes, self._extra_bytes)
         except OSError as error:
             self._journal_failed(error)
             await asyncio.sleep(1.0)
             return
         if count_of(parts) < limits.max_events:  # else more was there at that moment: it goes at once too
-            self._due[source] = started + self._interval
+            self._due[source] = started + self.interval
         if parts:
-            await self._deliver(source, parts)
+            self._begin(source, parts)
         elif not source.finish() and not source.moved:
             self._resting[source] = time.monotonic() + REST_SECONDS
+        await asyncio.sleep(0)  # the other sinks and the pipe from the supervisor have their turn
+        source.finish()
+
+    async def _read_in_step(self, source: Source) -> None:
+        """Reads a request's worth, a window at a time, each once the sinks in step have room for it too.
+
+        They are not waited for beyond ``patience``. Raises OSError.
+        """
+        limits = self._sink.limits
+        request = (limits.max_events, limits.target_body_bytes, self._extra_bytes)
+        ends, idle, worked = time.monotonic() + self.patience[1], 0, time.process_time()
+        source.filling = request  # or two that both have more than a little at hand would wait for each other
+        try:
+            for _ in range(MAX_WINDOWS):
+                while source.wants(*request) and source.outruns():
+                    if idle >= self.patience[0] or time.monotonic() > ends:
+                        break
+                    await asyncio.sleep(0.001)  # no event: the others work meanwhile, in many steps
+                    before, worked = worked, time.process_time()
+                    idle += worked - before < 0.0005
+                if not source.wants(*request) or not source.read():
+                    return
+        finally:
+            source.filling = None
+
+    def _begin(self, source: Source, parts: list[Part]) -> None:
+        """Encodes the parts, or the half of them that fits, and sends that on its way."""
+        limits = self._sink.limits
+        body: Body | None = None
+        problem: RejectedError | None = None
+        try:
+            body = self._encode(source, parts)
+            while body.size > limits.max_body_bytes and count_of(parts) > 1:
+                parts, rest = halves(parts)
+                source.put_back(rest)
+                body = self._encode(source, parts)
+            self._learn(parts, body)
+        except RejectedError as error:
+            problem = error
+        flight = _Flight(parts, body, problem, self._generation)
+        flights = self._flights.setdefault(source, deque())
+        flights.append(flight)
+        source.under_way += 1
+        if flights[0] is flight:
+            flight.turn.set()
+        task = asyncio.create_task(self._carry(source, flight))
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._wake.set())
+        self._concurrency.began(len(self._tasks))
+
+    def _learn(self, parts: list[Part], body: Body) -> None:
+        """How much larger than its lines a body comes out: the next one is taken to fit."""
+        extra = max(0.0, (body.size - bytes_of(parts)) / count_of(parts))
+        self._extra_bytes = max(extra, self._extra_bytes * 0.9 + extra * 0.1)
+
+    async def _carry(self, source: Source, flight: _Flight) -> None:
+        """Until the flight is settled. Raises _GaveUpError."""
+        error = flight.error
+        if flight.body is not None:
+            try:
+                flight.acceptance = await self._send(source, flight)
+                flight.done = True
+            except RejectedError as rejected:
+                error = rejected
+        if error is not None:
+            await flight.turn.wait()
+            await self._take_apart(source, flight.parts, error)
+            flight.parts = []
+            flight.done = True
+        self._settle(source)
+
+    def _settle(self, source: Source) -> None:
+        """Note what was accepted, as far as all before it was; what is behind a flight under way waits for it."""
+        flights = self._flights[source]
+        while flights and flights[0].done:
+            flight = flights.popleft()
+            source.under_way -= 1
+            if flight.parts and flight.body is not None:
+                self._proven = True
+                self._accepted(source, flight.parts, flight.body, flight.acceptance)
+        if flights:
+            flights[0].turn.set()
         else:
-            await asyncio.sleep(0)  # the pipe from the supervisor has its turn
+            del self._flights[source]
         source.finish()
 
     def _journal_failed(self, error: OSError) -> None:
@@ -180,29 +351,39 @@ class Sender:
 
     # -- one request ---------------------------------------------------------------------------------------------
 
-    async def _deliver(self, source: Source, parts: list[Part]) -> None:
-        """Send ``parts``; what is refused is halved until the offender is alone, and that is dropped.
+    async def _take_apart(self, source: Source, parts: list[Part], error: RejectedError) -> None:
+        """What is refused is halved until the offender is alone, and that is dropped.
 
         Before anything was ever accepted a refusal may be the provider's fault (a proxy that answers 400 to all): then
         nothing is dropped until a neighbour has been accepted, and when all are refused they are tried later, with what
         has come by then.
         """
         suspects: list[tuple[list[Part], RejectedError]] = []
-        waiting = [parts]
+        waiting: list[list[Part]] = []
+        self._refused(source, parts, error, waiting, suspects)
         while waiting and (self._proven or len(suspects) < SUSPECTS):
             some = waiting.pop()
-            error = await self._offer(source, some, suspects)
-            if error is None:
-                continue
-            if count_of(some) > 1:
-                waiting += reversed(halves(some))
-            elif self._proven:
-                self._drop(source, some, error)
-            else:
-                suspects.append((some, error))
+            refusal = await self._offer(source, some, suspects)
+            if refusal is not None:
+                self._refused(source, some, refusal, waiting, suspects)
         if suspects:
             source.put_back(parts)
             await self._refuses_all(suspects[0][1])
+
+    def _refused(
+        self,
+        source: Source,
+        parts: list[Part],
+        error: RejectedError,
+        waiting: list[list[Part]],
+        suspects: list[tuple[list[Part], RejectedError]],
+    ) -> None:
+        if count_of(parts) > 1:
+            waiting += reversed(halves(parts))
+        elif self._proven:
+            self._drop(source, parts, error)
+        else:
+            suspects.append((parts, error))
 
     async def _offer(
         self, source: Source, parts: list[Part], suspects: list[tuple[list[Part], RejectedError]]
@@ -211,25 +392,20 @@ class Sender:
 
         Raises _GaveUpError.
         """
-        parked = PARKED_SECONDS
-        while True:
-            try:
-                body = self._encode(source, parts)
-                if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
-                    return RejectedError("it came out too large")
-                acceptance = await self._send(source, body)
-            except RejectedError as error:
-                return error
-            except RefusedError as error:
-                await self._park(error, parked)  # and encode anew: another kind of token wants another address
-                parked = min(parked * 2, PARKED_MAX_SECONDS)
-            else:
-                self._proven = True
-                for suspect, why in suspects:  # first: the cursor only goes forward
-                    self._drop(source, suspect, why)
-                suspects.clear()
-                self._accepted(source, parts, body, acceptance)
-                return None
+        try:
+            body = self._encode(source, parts)
+            if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
+                return RejectedError("it came out too large")
+            flight = _Flight(parts, body, None, self._generation)
+            acceptance = await self._send(source, flight)
+        except RejectedError as error:
+            return error
+        self._proven = True
+        for suspect, why in suspects:  # first: the cursor only goes forward
+            self._drop(source, suspect, why)
+        suspects.clear()
+        self._accepted(source, parts, flight.body or body, acceptance)
+        return None
 
     def _accepted(self, source: Source, parts: list[Part], body: Body, acceptance: Acceptance | None) -> None:
         source.accepted(parts, len(body.data), body.moved, body.truncated)
@@ -237,7 +413,8 @@ class Sender:
             kept_out = portion(parts, start, end)
             source.not_taken(kept_out, "rejected")
             for part in reversed(kept_out):
-                self._notify(source, part, reason)
+                if lines_in(part):  # as in _drop
+                    self._notify(source, part, reason)
 
     async def _refuses_all(self, error: RejectedError) -> None:
         """Nothing was ever accepted, every line is refused: it is hardly the lines. Waits, or raises _GaveUpError."""
@@ -264,35 +441,78 @@ class Sender:
         except Exception as error:
             raise RejectedError(f"it could not be encoded ({type(error).__name__})", 0) from error
 
-    async def _send(self, source: Source, body: Body) -> Acceptance | None:
-        """Until it is accepted, perhaps in part. Raises RejectedError, RefusedError, and _GaveUpError in a drain."""
+    async def _send(self, source: Source, flight: _Flight) -> Acceptance | None:
+        """Until it is accepted, perhaps in part. Raises RejectedError, and _GaveUpError in a drain."""
+        started = time.monotonic()
         try:
-            try:
-                acceptance = await self._try(body)
-            except RetryableError as error:
-                # only now: the machinery for trying again costs 60 us a request
-                acceptance = await self._try_again(source, body, error)
-        except RetryableError as error:
-            self.state = f"failing: {in_words(error)}"
-            raise _GaveUpError from error
-        self._well()
+            acceptance = await self._try(source, flight)
+        except (RetryableError, RefusedError) as error:
+            # only now: the machinery for trying again costs 60 us a request
+            return await self._persist(source, flight, error)
+        now = time.monotonic()
+        self._concurrency.answered(now - started, now, time.process_time())
+        if self._slowed:
+            self._slowed = self._slowed * 0.9 if self._slowed > self._interval else 0.0
+        if self._failures and not self._trouble.locked():
+            self._well()
         return acceptance
 
-    async def _try_again(self, source: Source, body: Body, failure: RetryableError) -> Acceptance | None:
-        """After a first ``failure``: until it is accepted. Raises RetryableError in a drain, and what `_try` raises."""
+    async def _persist(
+        self, source: Source, flight: _Flight, failure: RetryableError | RefusedError
+    ) -> Acceptance | None:
+        """After a first ``failure``: until it is accepted. Raises RejectedError, and _GaveUpError in a drain.
+
+        One flight at a time; when it gets through, the next one is tried at once.
+        """
+        self._concurrency.failed(isinstance(failure, RetryableError) and failure.throttled)
+        self._failures += 1  # no other is begun
+        for other in self._sources:
+            other.along = False
+        error: RetryableError | RefusedError | None = None if self._trouble.locked() else failure
+        parked = PARKED_SECONDS
+        async with self._trouble:
+            while True:
+                try:
+                    if error is None:
+                        acceptance = await self._try(source, flight)
+                    elif isinstance(error, RetryableError):
+                        acceptance = await self._try_again(source, flight, error)
+                    else:
+                        await self._park(error, parked)
+                        parked = min(parked * 2, PARKED_MAX_SECONDS)
+                        error = None
+                        continue
+                except (RetryableError, RefusedError) as another:
+                    error = another
+                    continue
+                except RejectedError:
+                    self._well()  # it does answer
+                    raise
+                self._well()
+                return acceptance
+
+    async def _try_again(self, source: Source, flight: _Flight, failure: RetryableError) -> Acceptance | None:
+        """After a ``failure``: until it is accepted. Raises _GaveUpError in a drain, RejectedError and RefusedError."""
         first: RetryableError | None = failure
         acceptance: Acceptance | None = None
-        async for attempt in retrying(self._sleep, self._failed(source), self._give_up):
-            with attempt:
-                if first is not None:
-                    error, first = first, None
-                    raise error
-                acceptance = await self._try(body)
+        try:
+            async for attempt in retrying(self._sleep, self._failed(source), self._give_up):
+                with attempt:
+                    if first is not None:
+                        error, first = first, None
+                        raise error
+                    acceptance = await self._try(source, flight)
+        except RetryableError as last:
+            self.state = f"failing: {in_words(last)}"
+            raise _GaveUpError from last
         return acceptance
 
-    async def _try(self, body: Body) -> Acceptance | None:
+    async def _try(self, source: Source, flight: _Flight) -> Acceptance | None:
+        """One attempt. Raises RetryableError, RejectedError and RefusedError."""
+        if flight.body is None or flight.generation != self._generation:  # another secret may want another address
+            flight.body, flight.generation = self._encode(source, flight.parts), self._generation
         try:
-            acceptance = await self._sink.send(body)
+            acceptance = await self._sink.send(flight.body)
         except (RetryableError, RejectedError, RefusedError):
             self._bugs = 0
             raise
@@ -303,13 +523,17 @@ class Sender:
                 self._bugs = 0
                 raise RejectedError(f"sending it failed unexpectedly ({name})", 0) from error
             raise RetryableError(f"unexpected {name} in the sink; please report this") from error
+        finally:
+            while self._sink.notes:
+                self._say(self._sink.notes.pop(0).rstrip("."))
         self._bugs = 0
         return acceptance
 
     def _failed(self, source: Source) -> Callable[[RetryableError, int, float], None]:
         def failed(error: RetryableError, attempts: int, wait: float) -> None:
-            self._failures += 1
             source.counters["retried"] += 1
+            if error.throttled and self._deadline is None:
+                self._slowed = min(SLOWEST_SECONDS, 2 * max(self.interval, 0.5))
             self.state = f"failing: {in_words(error)}"
             if attempts >= TOLD_AFTER and not self._told:
                 self._told = True
@@ -335,6 +559,8 @@ class Sender:
 
     def _well(self) -> None:
         self._failures = 0
+        for source in self._sources:
+            source.along = True
         self._last_try = False
         self.state = "well"
         if self._told:
@@ -343,7 +569,6 @@ class Sender:
 
     async def _park(self, error: RefusedError, seconds: float) -> None:
         """The secret is refused: look again rarely, with the secret as it is then."""
-        self._failures += 1
         if not self.state.startswith("parked"):
             self._told = True
             self._say(
@@ -360,10 +585,11 @@ class Sender:
             renewed = self._build()
         except SettingError:
             return
-        await self._sink.close()
-        self._sink = renewed
+        refused, self._sink = self._sink, renewed
+        self._generation += 1
         self._encoders.clear()
-        await self._sink.open()
+        await refused.close()
+        await renewed.open()
 
     def _drop(self, source: Source, parts: list[Part], error: RejectedError) -> None:
         """One event that the provider will never take."""

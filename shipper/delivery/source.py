@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shipper.journal.reader import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shipper.delivery.commits import Committer
     from shipper.delivery.feed import Feed, Piece
@@ -17,22 +17,33 @@ if TYPE_CHECKING:
 
 MAX_WINDOWS = 8  # 2 MiB of journal, some 10 ms: then others have their turn
 
+QUEUE_BYTES = 256 << 10
+"""Lines that a sink may have decoded and not begun to send while the others go on without decoding them again."""
+
 COUNTERS = ("delivered", "empty", "events", "moved", "requests", "retried", "sent_bytes", "truncated")
 
 
 class Part:
-    """Events ``start`` to ``end`` of a piece: a request is made of a few."""
+    """Events ``start`` to ``end`` of a piece, ``bytes`` of lines: a request is made of a few."""
 
-    __slots__ = ("end", "piece", "start")
+    __slots__ = ("bytes", "end", "piece", "start")
 
     def __init__(self, piece: Piece, start: int, end: int) -> None:
         self.piece = piece
         self.start = start
         self.end = end
+        self.bytes = sum(piece.events.sizes[start:end])
 
     @property
     def count(self) -> int:
         return self.end - self.start
+
+    def cut(self, end: int) -> Part:
+        """What is before ``end``, which is no longer in this one; at least one event must be left."""
+        head = Part(self.piece, self.start, end)
+        self.start = end
+        self.bytes -= head.bytes
+        return head
 
     def slice(self) -> Slice:
         return self.piece.events, self.start, self.end
@@ -40,6 +51,11 @@ class Part:
 
 def count_of(parts: list[Part]) -> int:
     return sum(part.count for part in parts)
+
+
+def bytes_of(parts: Sequence[Part]) -> int:
+    """Bytes of the lines that they hold."""
+    return sum(part.bytes for part in parts)
 
 
 def portion(parts: list[Part], start: int, end: int) -> list[Part]:
@@ -61,18 +77,29 @@ def halves(parts: list[Part]) -> tuple[list[Part], list[Part]]:
 
 
 class Source:
-    """``adopted``: the run of a dead wrapper. ``dropped``: lines not sent, by reason."""
+    """``adopted``: the run of a dead wrapper. ``dropped``: lines not sent, by reason.
+
+    ``under_way``: requests that were taken and are neither accepted, dropped nor put back. ``along``: it wants what the
+    other sinks read, since it goes on soon. ``filling``: it is reading, until it has what `wants`
+    is asked with. ``wake``, to be set: what
+    to call when another sink has read something for it.
+    """
 
     def __init__(self, feed: Feed, cursor: CursorFile, committer: Committer, adopted: bool) -> None:
         self.feed = feed
         self.adopted = adopted
         self.complete = False
         self.moved = False  # the last `take` read something
+        self.under_way = 0
+        self.along = True
+        self.filling: tuple[int, int, float] | None = None
+        self.wake: Callable[[], None] = lambda: None
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.dropped: dict[str, int] = {}
         self._cursor = cursor
         self._committer = committer
         self._pieces: deque[Part] = deque()
+        self._queued_bytes = 0
         self._skipped = {1: 0, 2: 0}  # empty lines read and not yet told
         self._carried = {1: 0, 2: 0}  # of these, the ones that the cursor has passed
         self._passed: dict[int, tuple[int, int, int]] = {}  # where stretches of empty lines alone end: place and number
@@ -80,6 +107,7 @@ class Source:
         self._state = State.start()
         self._exhausted = False
         self._restore(cursor.values)
+        feed.follow(self)
 
     def _restore(self, values: dict[str, Any] | None) -> None:
         if not values:
@@ -108,47 +136,62 @@ class Source:
 
     def fills(self, max_events: int, max_bytes: int) -> bool:
         """Whether a request of so many events, or of so many bytes of the journal, is there. Raises OSError."""
-        return sum(part.count for part in self._pieces) >= max_events or self.feed.available(self._state) >= max_bytes
+        return (
+            self._queued_bytes >= max_bytes
+            or sum(part.count for part in self._pieces) >= max_events
+            or self._queued_bytes + self.feed.available(self._state) >= max_bytes
+        )
 
-    def take(self, max_events: int, max_bytes: int) -> list[Part]:
+    def wants(self, max_events: int, max_bytes: int, extra_bytes: float = 0.0) -> bool:
+        """Whether less than a request, as `take` has it, is at hand, and there may be more to read."""
+        events = sum(part.count for part in self._pieces)
+        return (
+            not (self.complete or self._exhausted)
+            and events < max_events
+            and self._queued_bytes + extra_bytes * events < max_bytes
+        )
+
+    def outruns(self) -> bool:
+        """Whether reading on leaves sinks in step behind, which have no room yet."""
+        return self.feed.holds_up(self, self._state)
+
+    def take(self, max_events: int, max_bytes: int, extra_bytes: float = 0.0) -> list[Part]:
         """The next request: at most so many events, of lines of at most so many bytes in all.
 
-        Reads a few windows at most, so it may come back with nothing though more is there: empty lines are no events.
-        Raises OSError.
+        ``extra_bytes`` count for each besides its line. Reads a few windows at most, so it may come back with nothing
+        though more is there: empty lines are no events. Raises OSError.
         """
         taken: list[Part] = []
-        events = size = windows = 0
+        events = windows = 0
+        size = 0.0
         while events < max_events:
             if not self._pieces:
                 windows += 1
-                if windows > MAX_WINDOWS or not self._read():
+                if windows > MAX_WINDOWS or not self.read():
                     break
                 continue
             part = self._pieces[0]
-            sizes = part.piece.events.sizes
             end = min(part.end, part.start + max_events - events)
-            total = sum(sizes[part.start : end])
-            if size + total > max_bytes:  # long lines: one by one
-                end = _fitting(sizes, part.start, end, max_bytes - size)
+            if size + part.bytes + extra_bytes * part.count > max_bytes:  # long lines: one by one
+                end = _fitting(part.piece.events.sizes, part.start, end, max_bytes - size, extra_bytes)
                 if end == part.start:
                     if taken:
                         break
                     end += 1  # larger than the limit by itself: it goes alone
-                total = sum(sizes[part.start : end])
-            taken.append(Part(part.piece, part.start, end))
-            events += end - part.start
-            size += total
-            if end == part.end:
-                self._pieces.popleft()
-            else:
-                part.start = end
+            part = self._pieces.popleft() if end == part.end else part.cut(end)
+            taken.append(part)
+            events += part.count
+            size += part.bytes + extra_bytes * part.count
+            self._queued_bytes -= part.bytes
         self.moved = windows > 1 or bool(self._passed)
-        if not taken and self._passed:
+        if not taken:
             self._pass_empty_lines()
         return taken
 
     def _pass_empty_lines(self) -> None:
-        """Everything before them is accepted: a restart need not read them again."""
+        """A restart need not read them again, once everything before them is accepted."""
+        if self.under_way or not self._passed:
+            return
         for stream, (segment, offset, following) in self._passed.items():
             position = self._positions[str(stream)]
             empty = following - position[2]
@@ -158,11 +201,27 @@ class Source:
         self._passed.clear()
         self._commit()
 
-    def _read(self) -> bool:
-        """Read a window; False when there is none for now."""
+    def read(self) -> bool:
+        """Read a window; False when there is none for now. Raises OSError."""
         if self.complete or self._exhausted:
             return False
-        pieces, self._state, at_end = self.feed.read(self._state)
+        before = self._state
+        pieces, after, at_end = self.feed.read(before)
+        self.feed.share(self, before, pieces, after, at_end)
+        self.take_in(pieces, after, at_end)
+        return bool(pieces) or not at_end
+
+    def stands_at(self, key: tuple[int, ...]) -> bool:
+        return not (self.complete or self._exhausted) and self._state.key == key
+
+    def has_room(self) -> bool:
+        if not self.along:
+            return False
+        return self._queued_bytes < QUEUE_BYTES or (self.filling is not None and self.wants(*self.filling))
+
+    def take_in(self, pieces: Sequence[Piece], after: State, at_end: bool) -> None:
+        """What follows in the journal, read by this source or by another one that stood where it stands."""
+        self._state = after
         for piece in pieces:
             events = piece.events
             if piece.gap is None:
@@ -171,18 +230,20 @@ class Source:
                     self._skipped[piece.stream] = 0
                 self._skipped[piece.stream] += events.trailing_skipped
             if piece.events.count:
-                self._pieces.append(Part(piece, 0, piece.events.count))
+                part = Part(piece, 0, piece.events.count)
+                self._pieces.append(part)
+                self._queued_bytes += part.bytes
                 self._passed.pop(piece.stream, None)
             elif piece.gap is None:
                 _, _, segment, offset = piece.marks[-1]
                 self._passed[piece.stream] = (segment, offset, piece.first_seq + piece.lines)
         if at_end and self.feed.whole and not self.feed.gone:
             self._exhausted = True
-        return bool(pieces) or not at_end
 
     def put_back(self, parts: Sequence[Part]) -> None:
         """Send these next."""
         self._pieces.extendleft(reversed(parts))
+        self._queued_bytes += bytes_of(parts)
 
     def accepted(self, parts: list[Part], sent_bytes: int, moved: int = 0, truncated: int = 0) -> None:
         """The provider has these. ``moved`` of them went under another time, ``truncated`` were cut to fit."""
@@ -232,7 +293,7 @@ class Source:
 
     def finish(self) -> bool:
         """Note that all of the run is accepted, when it is; whether it is."""
-        if not self.complete and self._exhausted and not self._pieces:
+        if not self.complete and self._exhausted and not self._pieces and not self.under_way:
             self.complete = True
             self.counters["empty"] += sum(self._skipped.values()) - sum(self._carried.values())
             self._commit()
@@ -259,10 +320,10 @@ class Source:
         self._cursor.close()
 
 
-def _fitting(sizes: Sequence[int], start: int, end: int, room: int) -> int:
-    """The end of the longest stretch from ``start`` whose sizes add up to at most ``room``."""
+def _fitting(sizes: Sequence[int], start: int, end: int, room: float, extra: float) -> int:
+    """The end of the longest stretch from ``start`` whose sizes, each and ``extra``, add up to at most ``room``."""
     for index in range(start, end):
-        room -= sizes[index]
+        room -= sizes[index] + extra
         if room < 0:
             return index
     return end

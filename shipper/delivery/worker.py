@@ -17,7 +17,7 @@ from shipper.delivery import control, priority
 from shipper.delivery.adoption import Adopter
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
-from shipper.delivery.sender import Sender
+from shipper.delivery.sender import IN_FLIGHT_BYTES, Sender
 from shipper.delivery.source import Source
 from shipper.journal.cursor import CursorFile
 from shipper.sinks.base import SettingError
@@ -88,18 +88,21 @@ class Worker:
         self._cursor_failed = False
 
     async def run(self) -> None:
-        feed = Feed(self._arguments.run)
-        self._feed = feed
         committer = Committer(self._cursor_error)
         for entry in REGISTRY:
             if entry.name in self._settings.sinks:
                 self._add_sender(entry)
+        keep_lines = any(sender.needs_lines for sender in self._senders)
+        feed = Feed(self._arguments.run, keep_lines=keep_lines)
+        self._feed = feed
         own = []
         for sender in self._senders:
             source = Source(feed, CursorFile(feed.run, sender.name), committer, adopted=False)
             sender.add(source)
             own.append((sender, source))
-        adopter = Adopter(self._arguments.directory, feed.run, self._senders, committer, self._say)
+        adopter = Adopter(
+            self._arguments.directory, feed.run, self._senders, committer, self._say, keep_lines=keep_lines
+        )
         for sender in self._senders:
             sender.more = adopter.advance
         adopter.look()
@@ -120,11 +123,18 @@ class Worker:
     def _add_sender(self, entry: SinkEntry) -> None:
         try:
             self._senders.append(
-                Sender(entry, sink_builder(entry, self._environ), self._settings.flush_interval, self._say)
+                Sender(
+                    entry,
+                    sink_builder(entry, self._environ),
+                    self._settings.flush_interval,
+                    self._say,
+                    IN_FLIGHT_BYTES // len(self._settings.sinks),
+                )
             )
-        except SettingError as error:
+        except Exception as error:  # noqa: BLE001 (one sink that cannot be loaded is not to take the others with it)
+            why = str(error).rstrip(".") if isinstance(error, SettingError) else _cannot_be_used(entry, error)
             if not self._arguments.restarts:  # said at the first start
-                self._say(f"{str(error).rstrip('.')}; the lines wait in the journal until that is mended")
+                self._say(f"{why}; the lines wait in the journal until that is mended")
 
     def _heard(self, kind: int) -> None:
         if kind == control.APPENDED:
@@ -217,6 +227,11 @@ def _in_words(error: BaseException) -> str:
     """Its type, and what the system says of it: no more, since a message may hold a line or a secret."""
     reason = error.strerror if isinstance(error, OSError) else None
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
+def _cannot_be_used(entry: SinkEntry, error: Exception) -> str:
+    what = f"a library of its own is missing: {error.name}" if isinstance(error, ImportError) else _in_words(error)
+    return f"{entry.title} cannot be used here ({what}): nothing is sent to {entry.title}"
 
 
 def sink_builder(entry: SinkEntry, environ: Mapping[str, str]) -> Callable[[], Sink]:

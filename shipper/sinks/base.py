@@ -4,6 +4,7 @@
   and come from one run; together they hold at most `limits.max_events` events. A body larger than
   `limits.max_body_bytes` may come out when more than one event went in: the caller halves. One event alone always fits,
   if need be cut and marked `truncated`.
+- An event too old or too new for the provider goes under the present time, its own beside it as `original_timestamp`.
 - `send` makes one request and returns when it was accepted, or raises one of:
   RetryableError   not now: the same body may be accepted later
   RejectedError    the content: the caller bisects until the offender is alone, drops it and goes on
@@ -35,7 +36,7 @@ the same events in turn, also from several threads, without a copy of each recor
 
 
 class Limits(NamedTuple):
-    """Of one request. Bytes are before compression; ``target_body_bytes`` is what to aim at."""
+    """Of one request. Bytes are as `Body.size` counts them; ``target_body_bytes`` is what to aim at."""
 
     max_events: int
     max_body_bytes: int
@@ -46,12 +47,14 @@ class Body:
     """One request's content, ready to be sent as often as it takes.
 
     data       what goes over the wire
-    size       bytes before compression
+    size       bytes as the provider counts them against its limit: before compression, unless it says otherwise
     count      events in it
     target     path and query
     headers    of this body, without the secret
-    moved      events too old for the provider, sent under the present time with their own beside it
+    moved      events too old or too new for the provider, sent under the present time with their own beside it
     truncated  events cut to fit
+
+    A sink may add what its `send` needs.
     """
 
     __slots__ = ("count", "data", "headers", "moved", "size", "target", "truncated")
@@ -87,11 +90,13 @@ class SinkError(Exception):
 
 
 class RetryableError(SinkError):
-    """``after``: seconds that the provider asked to wait, None when it asked for none."""
+    """``after``: seconds that the provider asked to wait, None when it asked for none. ``throttled``: it wants fewer
+    requests, rather than having trouble of its own."""
 
-    def __init__(self, message: str, after: float | None = None) -> None:
+    def __init__(self, message: str, after: float | None = None, *, throttled: bool = False) -> None:
         super().__init__(message)
         self.after = after
+        self.throttled = throttled
 
 
 class RejectedError(SinkError):
@@ -126,12 +131,24 @@ class Encoder(Protocol):
 
 
 class Sink(ABC):
-    """``name`` as in the registry, ``title`` as people know it, ``destination`` the host shown to them."""
+    """One provider, as the environment asks for it.
+
+    name, title  as in the registry, and as people know it
+    destination  host, and port where one was given, as people see it
+    url          scheme, host and port that requests go to
+    variable     the one that holds the secret
+    needs_lines  its encoder reads `Events.lines`
+    notes        sentences for people about what stops no line; whoever calls `send` says each once and empties it
+    """
 
     name: str
     title: str
     limits: Limits
     destination: str
+    url: str
+    variable: str
+    needs_lines = False
+    notes: list[str] | tuple[()] = ()
 
     @classmethod
     @abstractmethod
@@ -145,6 +162,10 @@ class Sink(ABC):
     @abstractmethod
     def encoder(self, facts: Facts) -> Encoder:
         """The encoder for lines of a run with these facts."""
+
+    @abstractmethod
+    def place(self, facts: Facts) -> str:
+        """Where the lines of such a run are found at the provider, in words: "region eu", "group a, stream b"."""
 
     @abstractmethod
     async def send(self, body: Body) -> Acceptance | None:

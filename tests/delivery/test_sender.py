@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +23,15 @@ from shipper.sinks.base import (
     SettingError,
     Sink,
 )
-from tests.delivery.delivery_helpers import becomes, begin_run, end_run, open_source, print_lines, raise_error
+from tests.delivery.delivery_helpers import (
+    becomes,
+    begin_run,
+    end_run,
+    messages_of,
+    open_source,
+    print_lines,
+    raise_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +61,9 @@ class Fake(Sink):
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         return cls()
+
+    def place(self, facts: Facts) -> str:
+        return "nowhere"
 
     async def open(self) -> None:
         self.opened += 1
@@ -297,6 +309,15 @@ async def test_what_a_provider_keeps_out_of_an_accepted_request_is_counted_and_t
     assert ["(1-2)" in notices[0], "(8)" in notices[1]] == [True, True]
 
 
+async def test_what_a_sink_notes_is_said_once(tmp_path: Path) -> None:
+    sink = Fake()
+    sink.notes = ["The retention was not set."]
+    bench = Bench(tmp_path, NUMBERS, sink)
+    await bench.drain()
+    assert bench.said == ["The retention was not set"]
+    assert sink.accepted == NUMBERS
+
+
 async def test_what_does_not_fit_the_first_request_does_not_wait_for_company_again(tmp_path: Path) -> None:
     run = begin_run(str(tmp_path))
     print_lines(run, 1, 250)
@@ -344,3 +365,250 @@ def test_a_sink_whose_settings_are_wrong_is_not_made() -> None:
 
     with pytest.raises(SettingError):
         Sender(ENTRY, build, 1.0, lambda text: None)
+
+
+# -- several requests under way ----------------------------------------------------------------------------------------
+
+
+class Slow(Fake):
+    """Answers a request once it is told to."""
+
+    def __init__(self, answer: Callable[[list[str]], Acceptance | None] = lambda messages: None) -> None:
+        super().__init__(answer)
+        self.free = asyncio.Event()  # from now on at once
+        self.held: dict[str, asyncio.Event] = {}  # by the first message
+        self.most = 0
+        self.sent_bodies = 0
+
+    async def send(self, body: Body) -> Acceptance | None:
+        messages = body.data.decode().split("\0")
+        self.requests.append(messages)
+        self.sent_bodies += 1
+        told = self.held[messages[0]] = asyncio.Event()
+        self.most = max(self.most, len(self.held))
+        waits = [asyncio.ensure_future(event.wait()) for event in (told, self.free)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        del self.held[messages[0]]
+        acceptance = self.answer(messages)
+        self.accepted += messages
+        return acceptance
+
+    async def let(self, first: str) -> None:
+        """Answer the request that begins with this message, once it is there."""
+        await becomes(lambda: first in self.held)
+        told = self.held[first]
+        told.set()
+        await becomes(lambda: self.held.get(first) is not told)
+
+
+async def test_as_many_requests_are_under_way_as_the_provider_bears(tmp_path: Path) -> None:
+    class Far(Fake):
+        under_way = 0
+        most = 0
+
+        async def send(self, body: Body) -> Acceptance | None:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            assert self.accepted or self.under_way == 1  # before anything was accepted there is one
+            await asyncio.sleep(0.05)
+            self.under_way -= 1
+            return await super().send(body)
+
+    sink = Far()
+    lines = [f"line {n}" for n in range(1, 10_001)]
+    bench = Bench(tmp_path, lines, sink)
+    await bench.drain()
+    assert 4 <= sink.most <= 16
+    assert sorted(sink.accepted) == sorted(lines)
+    assert bench.source.complete
+    assert bench.source.counters["delivered"] == 10_000
+    assert bench.source.under_way == 0
+
+
+async def test_lines_under_way_are_bounded_in_bytes(tmp_path: Path) -> None:
+    sink = Slow()
+    bench = Bench(tmp_path, [f"line {n}" for n in range(1, 4001)], sink)
+    bench.sender = Sender(ENTRY, lambda: sink, 0.0, bench.said.append, 1500)  # two requests of some 850 bytes
+    bench.sender.add(bench.source)
+    task = asyncio.create_task(bench.drain())
+    for first in range(1, 2001, 100):
+        await sink.let(f"line {first}")
+    assert sink.most == 2
+    sink.free.set()
+    await task
+    assert bench.source.complete
+
+
+async def test_a_cursor_passes_nothing_that_is_still_under_way(tmp_path: Path) -> None:
+    sink = Slow()
+    bench = Bench(tmp_path, [f"line {n}" for n in range(1, 1001)], sink)
+    task = asyncio.create_task(bench.sender.run())
+    bench.sender.drain(time.monotonic() + 60)
+    await sink.let("line 1")
+    await becomes(lambda: {"line 101", "line 201"} <= set(sink.held))
+    await sink.let("line 201")
+    await becomes(lambda: "line 300" in sink.accepted)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert bench.source.counters["delivered"] == 100
+    assert bench.committer.flush(5)
+    again = open_source(bench.source.feed.run, bench.committer, final=True)
+    assert messages_of(again.take(100, 10_000))[0] == "line 101"  # 201 to 300 come twice: at least once is the promise
+
+
+async def test_while_one_request_fails_no_other_is_begun_and_then_all_arrive_once(tmp_path: Path) -> None:
+    failing = {"line 101": 3, "line 201": 1}
+
+    def answer(messages: list[str]) -> None:
+        if failing.get(messages[0], 0):
+            failing[messages[0]] -= 1
+            raise RetryableError("busy", 0.0)
+
+    sink = Slow(answer)
+    bench = Bench(tmp_path, NUMBERS, sink)
+    task = asyncio.create_task(bench.drain())
+    await sink.let("line 1")
+    await becomes(lambda: {"line 101", "line 201"} <= set(sink.held))
+    await sink.let("line 101")
+    await becomes(lambda: sink.requests.count(NUMBERS[100:200]) == 2)
+    await sink.let("line 201")  # fails too, and waits for the other
+    for _ in range(2):
+        await sink.let("line 101")
+        assert set(sink.held) <= {"line 101"}
+    await becomes(lambda: "line 101" in sink.held)
+    assert set(sink.held) == {"line 101"}
+    assert len(sink.requests) == 1 + 1 + 1 + 3
+    sink.free.set()
+    await task
+    assert sorted(sink.accepted) == sorted(NUMBERS)
+    assert bench.source.counters["retried"] == 3
+    assert bench.source.complete
+
+
+async def test_a_refused_request_is_taken_apart_after_those_before_it(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        if "line 250" in messages:
+            raise RejectedError("status 400", 400)
+
+    sink = Slow(answer)
+    bench = Bench(tmp_path, NUMBERS, sink)
+    task = asyncio.create_task(bench.drain())
+    await sink.let("line 1")
+    await becomes(lambda: {"line 101", "line 201"} <= set(sink.held))
+    await sink.let("line 201")
+    assert "line 201" not in sink.held
+    assert bench.source.counters["delivered"] == 100
+    sink.free.set()
+    await task
+    assert sorted(agents(sink.accepted)) == sorted(line for line in NUMBERS if line != "line 250")
+    assert bench.source.dropped == {"rejected": 1}
+    assert bench.source.counters["delivered"] == 999
+    assert bench.source.complete
+
+
+async def test_a_renewed_secret_counts_for_all_that_is_under_way(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def refuse(messages: list[str]) -> None:
+        if messages[0] != "line 1":
+            refused.append(messages[0])
+            raise RefusedError("Datadog refused DATADOG_TOKEN.", "DATADOG_TOKEN")
+
+    sink = Slow(refuse)
+    bench = Bench(tmp_path, NUMBERS, sink)
+    task = asyncio.create_task(bench.sender.run())
+    await sink.let("line 1")
+    await becomes(lambda: {"line 101", "line 201"} <= set(sink.held))
+    sink.free.set()
+    await becomes(lambda: len(refused) == 2)
+    assert len(bench.said) == 1
+    renewed = bench.sink = Fake()
+    bench.sender.drain(time.monotonic() + 60)
+    await asyncio.wait_for(task, 30)
+    assert sorted(renewed.accepted) == sorted(NUMBERS[100:])
+    assert bench.source.complete
+
+
+async def test_throttling_lengthens_the_interval_and_taking_shortens_it_again(tmp_path: Path) -> None:
+    failures = [RetryableError("busy", 0.0, throttled=True)] * 3 + [RetryableError("busy", 0.0)]
+
+    def answer(messages: list[str]) -> None:
+        if failures:
+            raise failures.pop(0)
+
+    run = begin_run(str(tmp_path))
+    sink = Fake(answer)
+    sender = Sender(ENTRY, lambda: sink, 1.0, lambda text: None)
+    sender.add(open_source(run.path, Committer(raise_error)))
+    print_lines(run, 1, 10)
+    assert sender.interval == 1.0
+    task = asyncio.create_task(sender.run())
+    await becomes(lambda: len(sink.accepted) == 10)
+    assert sender.interval == 8.0
+    failures += [RetryableError("busy", 0.0, throttled=True)] * 2
+    sender.hasten(1.0)  # as after TERM
+    assert sender.interval == 1.0
+    print_lines(run, 11, 10)
+    sender.wake()
+    await becomes(lambda: len(sink.accepted) == 20)
+    assert sender.interval == 4.0
+    for first in range(21, 2021, 100):
+        print_lines(run, first, 100)
+        sender.wake()
+        await becomes(lambda: len(sink.accepted) == first + 99)  # noqa: B023 (waited for within the turn)
+    assert sender.interval < 4.0
+    sender.drain(time.monotonic() + 10)
+    assert sender.interval == 0.0
+    await asyncio.wait_for(task, 20)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_a_provider_does_each_line_arrives_once_or_is_counted(tmp_path: Path, seed: int) -> None:
+    """Late, out of order, failing, throttled, refusing lines, refusing all at first, taking a part, as it comes."""
+    chance = random.Random(seed)
+    poison = {f"line {chance.randrange(1, 5001)}" for _ in range(chance.randrange(4))}
+    kept_out: list[str] = []
+    bad_start = chance.randrange(4)
+
+    class Wild(Fake):
+        under_way = 0
+        most = 0
+
+        async def send(self, body: Body) -> Acceptance | None:
+            nonlocal bad_start
+            messages = body.data.decode().split("\0")
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            await asyncio.sleep(chance.random() * 0.01)
+            self.under_way -= 1
+            if bad_start:
+                bad_start -= 1
+                raise RetryableError("not yet", 0.0)
+            if chance.random() < 0.1:
+                raise RetryableError("busy", 0.0, throttled=chance.random() < 0.5)
+            if poison & set(messages):
+                raise RejectedError("status 400", 400)
+            if chance.random() < 0.1 and len(messages) > 10:
+                kept_out.extend(messages[3:5])
+                self.accepted += messages[:3] + messages[5:]
+                return Acceptance(((3, 5, "too old"),))
+            self.accepted += messages
+            return None
+
+    sink = Wild()
+    sink.limits = Limits(max_events=50, max_body_bytes=600, target_body_bytes=500)
+    bench = Bench(tmp_path, [f"line {n}" for n in range(1, 5001)], sink)
+    await bench.drain(60)
+    expected = {f"line {n}" for n in range(1, 5001)} - poison - set(kept_out)
+    arrived = agents(sink.accepted)
+    assert sorted(arrived) == sorted(expected)
+    lost = len(poison) + len(agents(kept_out))
+    assert bench.source.dropped == ({"rejected": lost} if lost else {})
+    assert bench.source.counters["delivered"] == 5000 - lost
+    assert bench.source.complete
+    assert sink.most > 1

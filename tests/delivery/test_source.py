@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipper.delivery.commits import Committer
-from shipper.delivery.source import Part, count_of, halves
+from shipper.delivery.feed import Piece
+from shipper.delivery.source import Part, bytes_of, count_of, halves
 from shipper.journal.cursor import CursorFile
 from shipper.journal.numbering import STDERR, STDOUT, summarize
+from shipper.lines.batch import Batch
+from shipper.lines.decoder import Decoder
 from tests.delivery.delivery_helpers import (
     MIB,
     NOW_NS,
@@ -280,11 +283,12 @@ def test_a_foreign_cursor_sends_again_rather_than_nothing(tmp_path: Path, commit
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 1))
 def test_halves_keep_every_event_in_order(sizes: list[int]) -> None:
-    class Fake:
-        pass
+    def piece(events: int) -> Piece:
+        return Piece(1, Decoder().decode(Batch(1, [b"x" * (n + 1) for n in range(events)], 1, [(0, 0)], {})))
 
-    parts = [Part(Fake(), 0, size) for size in sizes]  # type: ignore[arg-type]
+    parts = [Part(piece(size), 0, size) for size in sizes]
     first, second = halves(parts)
+    assert bytes_of(first) + bytes_of(second) == bytes_of(parts) == sum(n * (n + 1) // 2 for n in sizes)
     assert count_of(first) == sum(sizes) // 2
     assert count_of(second) == sum(sizes) - sum(sizes) // 2
     both = [(id(p.piece), i) for p in first + second for i in range(p.start, p.end)]

@@ -1,0 +1,150 @@
+"""One decoding for all sinks that are in step, and none that waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shipper.delivery.commits import Committer
+from shipper.delivery.feed import Feed
+from shipper.delivery.sender import Sender
+from shipper.delivery.source import QUEUE_BYTES, Source
+from shipper.journal.cursor import CursorFile
+from shipper.sinks.base import Limits
+from tests.delivery.delivery_helpers import MIB, begin_run, end_run, messages_of, print_lines, raise_error
+from tests.delivery.test_sender import ENTRY, Fake
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shipper.delivery.source import Part
+
+LINES = 40_000
+WIDTH = 80
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    """4 MB of lines, of a wrapper that is gone."""
+    writer = begin_run(str(tmp_path), max_bytes=64 * MIB)
+    print_lines(writer, 1, LINES, width=WIDTH)
+    end_run(writer)
+    return writer.path
+
+
+def opened(run: str) -> Feed:
+    feed = Feed(run)
+    feed.dead = True
+    return feed
+
+
+def source_of(feed: Feed, sink: str) -> Source:
+    return Source(feed, CursorFile(feed.run, sink), Committer(raise_error), adopted=False)
+
+
+def rest_of(source: Source) -> list[str]:
+    found: list[str] = []
+    parts: list[Part] = source.take(1000, MIB)
+    while parts:
+        found += messages_of(parts)
+        parts = source.take(1000, MIB)
+    return found
+
+
+def windows_of(run: str) -> int:
+    feed = opened(run)
+    rest_of(source_of(feed, "alone"))
+    return feed.decoded
+
+
+ALL = [f"line {n} {'.' * WIDTH}" for n in range(1, LINES + 1)]
+
+
+def test_what_one_reads_the_others_that_stand_there_have_too(run: str) -> None:
+    feed = opened(run)
+    sources = [source_of(feed, name) for name in ("a", "b", "c")]
+    got: list[list[str]] = [[], [], []]
+    while not all(source.finish() for source in sources):
+        for source, messages in zip(sources, got, strict=True):
+            messages += messages_of(source.take(1000, MIB))
+    assert got == [ALL, ALL, ALL]
+    assert feed.decoded == windows_of(run)
+
+
+def test_one_without_room_reads_by_itself_later_and_gets_all(run: str) -> None:
+    feed = opened(run)
+    quick, slow = source_of(feed, "quick"), source_of(feed, "slow")
+    assert rest_of(quick) == ALL
+    assert not slow.has_room()
+    held = sum(sum(part.piece.events.sizes) for part in slow._pieces)
+    assert QUEUE_BYTES <= held < QUEUE_BYTES + 256 * 1024
+    assert rest_of(slow) == ALL
+    assert slow.finish()
+    assert quick.finish()
+
+
+def test_one_that_is_in_trouble_is_given_nothing(run: str) -> None:
+    feed = opened(run)
+    quick, troubled = source_of(feed, "quick"), source_of(feed, "troubled")
+    troubled.along = False
+    assert rest_of(quick) == ALL
+    assert troubled._pieces == type(troubled._pieces)()
+    troubled.along = True
+    assert rest_of(troubled) == ALL
+
+
+def test_one_that_stands_elsewhere_is_given_nothing_and_falls_in_step_again(run: str) -> None:
+    feed = opened(run)
+    ahead, behind = source_of(feed, "ahead"), source_of(feed, "behind")
+    behind.along = False
+    first = messages_of(ahead.take(5000, MIB))
+    behind.along = True
+    again = messages_of(behind.take(5000, MIB))
+    assert again == first
+    both = feed.decoded
+    got = [first, again]
+    while not (ahead.finish() and behind.finish()):
+        for source, messages in zip((ahead, behind), got, strict=True):
+            messages += messages_of(source.take(1000, MIB))
+    assert got == [ALL, ALL]
+    assert feed.decoded - both == windows_of(run) - both // 2
+
+
+def test_only_who_would_read_on_waits_for_one_in_step_without_room(run: str) -> None:
+    feed = opened(run)
+    quick, slow = source_of(feed, "quick"), source_of(feed, "slow")
+    while slow.has_room():
+        assert not quick.outruns()
+        assert quick.read()
+    assert quick.outruns()
+    assert not slow.wants(1000, MIB)
+    quick.read()
+    assert not quick.outruns()  # it was left behind
+    assert not quick.wants(1000, MIB)
+    assert quick.wants(10_000, MIB)
+    assert not quick.wants(10_000, MIB // 2)
+
+
+async def test_senders_of_sinks_with_different_limits_decode_together(run: str) -> None:
+    feed = opened(run)
+    committer = Committer(raise_error)
+    sinks, senders, sources = [], [], []
+    for number, (events, size) in enumerate(((1000, MIB), (10_000, MIB // 2), (300, MIB), (2000, MIB))):
+        sink = Fake()
+        sink.limits = Limits(max_events=events, max_body_bytes=2 * size, target_body_bytes=size)
+        sender = Sender(ENTRY, lambda sink=sink: sink, 0.0, lambda text: None)  # type: ignore[misc]
+        sender.patience = (60_000, 60.0)  # the machine may be slow
+        source = Source(feed, CursorFile(run, f"sink{number}"), committer, adopted=False)
+        sender.add(source)
+        sinks.append(sink)
+        senders.append(sender)
+        sources.append(source)
+    for sender in senders:
+        sender.drain(time.monotonic() + 60)
+    await asyncio.gather(*(sender.run() for sender in senders))
+    assert all(source.complete for source in sources)
+    assert [sink.accepted for sink in sinks] == [ALL] * 4
+    assert feed.decoded < windows_of(run) * 1.25
