@@ -11,7 +11,7 @@ RequestFactory.kt (client tokens); vectordotdev/vector src/sinks/datadog/logs (t
 | a client token (`pub` and 32 hex digits) | `https://browser-intake-SITE` with the site's dots but the last as dashes, the same path with `ddsource` in the query, and DD-REQUEST-ID. In the header, not the query: so it stays out of proxies' logs |
 | limits | 1,000 entries, 5 MB before compression; 4.25 MB is aimed at, as Vector does |
 | a line's level | `status`, in text: numbers and unknown words are shown as info |
-| a line older than 18 h | would be rejected on arrival: `timestamp` becomes now, its own is `original_timestamp` |
+| a line older than 18 h, or more than 2 h ahead | would be rejected on arrival: `timestamp` becomes now, its own is `original_timestamp` (docs.datadoghq.com log_date_remapper, "Notes") |
 | compression | gzip by ISA-L, level 1: measured 0.18 us and 30 B a line against 0.165 us and 34 B at level 0 and 0.85 us and 33 B with zlib's level 1 |
 
 The facts that are the same for a run's whole stream are serialised once and put in place by orjson (`Fragment`): they
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
@@ -45,6 +45,7 @@ from shipper.sinks.base import (
     Sink,
 )
 from shipper.sinks.http import Http
+from shipper.sinks.parts import HEADER_SAFE, fitting, fragment, kind_of, moved_to, other_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
 PATH = "/api/v2/logs"
 LIMITS = Limits(max_events=1000, max_body_bytes=5_000_000, target_body_bytes=4_250_000)
 MAX_AGE_MS = 18 * 3_600_000 - 60_000
-"""18 hours, less a minute for the way there."""
+MAX_AHEAD_MS = 2 * 3_600_000 - 60_000
+"""18 hours and 2 hours, less a minute for the way there and for clocks."""
 
 REGIONS = {  # docs.datadoghq.com/api/latest/logs/send-logs, 2026-11
     "us1": "datadoghq.com",
@@ -77,7 +79,6 @@ _KEPT_WHEN_CUT = frozenset(
 )
 
 _CLIENT_TOKEN = re.compile(r"pub[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
-_HEADER_SAFE = re.compile(r"[\x21-\x7e]+", re.ASCII)
 
 
 def intake(region: str, client_token: bool) -> str:
@@ -97,10 +98,11 @@ class Datadog(Sink):
     def __init__(self, token: str, region: str, http: Http, variable: str = "DATADOG_TOKEN") -> None:
         """``variable``: where the token comes from."""
         self.destination = http.host
+        self.url = http.base
+        self.variable = variable
         self.client_token = _CLIENT_TOKEN.fullmatch(token) is not None
         self.http = http
         self._region = region
-        self._variable = variable
         self._headers = {
             "DD-API-KEY": token,
             "DD-EVP-ORIGIN": "agent-shipper",
@@ -112,9 +114,11 @@ class Datadog(Sink):
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         token = secret(environ, "DATADOG_TOKEN") or ""
-        if not _HEADER_SAFE.fullmatch(token):
+        if not HEADER_SAFE.fullmatch(token):
             what = "holds characters that no token has" if token else "is not set"
             raise SettingError("DATADOG_TOKEN", f"DATADOG_TOKEN {what}: nothing is sent to Datadog.")
+        if (kind := kind_of(token)) and "Datadog" not in kind:
+            raise SettingError("DATADOG_TOKEN", f"DATADOG_TOKEN looks like {kind}: nothing is sent to Datadog.")
         value = environ.get("DATADOG_REGION", "").strip()
         region = value.lower() or "us1"
         region = _OTHER_NAMES.get(region, region)
@@ -126,7 +130,9 @@ class Datadog(Sink):
             )
         base = f"https://{intake(region, _CLIENT_TOKEN.fullmatch(token) is not None)}"
         variable = "DATADOG_TOKEN" if environ.get("DATADOG_TOKEN", "").strip() else "DATADOG_TOKEN_FILE"
-        return cls(token, region, Http(_other_intake(environ) or base, environ), variable)
+        return cls(
+            token, region, Http(other_server(environ, "SHIPPER_DATADOG_URL", cls.title) or base, environ), variable
+        )
 
     async def open(self) -> None:
         await self.http.open()
@@ -136,6 +142,10 @@ class Datadog(Sink):
 
     def encoder(self, facts: Facts) -> DatadogEncoder:
         return DatadogEncoder(facts, self.client_token)
+
+    def place(self, facts: Facts) -> str:
+        del facts
+        return f"region {self._region}"
 
     async def send(self, body: Body) -> Acceptance | None:
         headers = {**self._headers, **body.headers}
@@ -148,46 +158,21 @@ class Datadog(Sink):
         if status in (401, 403):
             kind = "client token" if self.client_token else "API key"
             raise RefusedError(
-                f"Datadog ({host}) refused the {kind} in {self._variable} (status {status}): check the token, and that "
+                f"Datadog ({host}) refused the {kind} in {self.variable} (status {status}): check the token, and that "
                 f"it belongs to the region in DATADOG_REGION ({self._region}).",
-                self._variable,
+                self.variable,
             )
         if status == 400:
             raise RejectedError(f"Datadog ({host}) rejected the content of a request (status 400).", status)
         if status == 413:
             raise RejectedError(f"Datadog ({host}) found a request too large (status 413).", status)
         if status == 429:
-            raise RetryableError(f"Datadog ({host}) asks for fewer requests (status 429).", answer.after)
+            raise RetryableError(
+                f"Datadog ({host}) asks for fewer requests (status 429).", answer.after, throttled=True
+            )
         if status >= 500 or status == 408:
             raise RetryableError(f"Datadog ({host}) has trouble of its own (status {status}).", answer.after)
         raise RetryableError(f"{host} gave an answer that Datadog does not give (status {status}).", answer.after)
-
-
-def _other_intake(environ: Mapping[str, str]) -> str:
-    value = environ.get("SHIPPER_DATADOG_URL", "").strip()
-    if not value:
-        return ""
-    url = None
-    try:
-        url = urlsplit(value)
-        whole = (
-            url.scheme in ("http", "https")
-            and url.hostname
-            and url.port != 0
-            and url.path in ("", "/")
-            and not (url.query or url.fragment or "@" in url.netloc)
-            and _HEADER_SAFE.fullmatch(value)
-        )
-    except ValueError:  # a port that is none, brackets that do not match
-        whole = False
-    if url is None or not whole:
-        shown = f"is {quoted(value)}, which" if "@" not in value else "(not shown, it may hold a password)"
-        raise SettingError(
-            "SHIPPER_DATADOG_URL",
-            f"SHIPPER_DATADOG_URL {shown} is no scheme (http or https), host and port alone, such as "
-            "https://proxy.example:8443: nothing is sent to Datadog.",
-        )
-    return f"{url.scheme}://{url.netloc}"
 
 
 class DatadogEncoder:
@@ -199,9 +184,11 @@ class DatadogEncoder:
         tags = ",".join(f"{key}:{value}" for key, value in facts.tags)
         self._slots = {
             stream: [
-                _fragment(
-                    run=facts.run, hostname=facts.host, ddsource=facts.source, service=facts.service, ddtags=tags,
-                    stream=stream, status=level,
+                fragment(
+                    {
+                        "run": facts.run, "hostname": facts.host, "ddsource": facts.source, "service": facts.service,
+                        "ddtags": tags, "stream": stream, "status": level,
+                    }
                 )
                 for level in LEVELS
             ]
@@ -209,16 +196,16 @@ class DatadogEncoder:
         }  # fmt: skip
 
     def __call__(self, slices: Sequence[Slice], now_ms: int) -> Body:
-        oldest_ms = now_ms - MAX_AGE_MS
+        oldest_ms, newest_ms = now_ms - MAX_AGE_MS, now_ms + MAX_AHEAD_MS
         chosen: list[Record] = []
         moved = truncated = 0
         with RECORDS:
             for events, start, end in slices:
                 slots = self._slots[events.stream]
                 records = events.records[start:end]
-                if events.floor_ms < oldest_ms:
-                    records, old = _moved(records, oldest_ms, now_ms)
-                    moved += old
+                if events.floor_ms < oldest_ms or events.ceiling_ms > newest_ms:
+                    records, count = moved_to(now_ms, records, oldest_ms, newest_ms)
+                    moved += count
                 for record, level in zip(records, events.levels[start:end], strict=True):
                     record["run"] = slots[level]
                 chosen += records
@@ -235,24 +222,6 @@ class DatadogEncoder:
         )  # fmt: skip
 
 
-def _fragment(**facts: str) -> orjson.Fragment:
-    """The members of an object from the first one's value on."""
-    clean = {name: value.encode(errors="replace").decode() for name, value in facts.items()}
-    first = next(iter(facts))
-    return orjson.Fragment(orjson.dumps(clean)[len(f'{{"{first}":') : -1])
-
-
-def _moved(records: list[Record], oldest_ms: int, now_ms: int) -> tuple[list[Record], int]:
-    """The records, those that are too old replaced by copies of the present time, and how many these are."""
-    count = 0
-    for index, record in enumerate(records):
-        time_ms = record["timestamp"]
-        if time_ms < oldest_ms:  # type: ignore[operator]
-            records[index] = {**record, "timestamp": now_ms, "original_timestamp": time_ms}
-            count += 1
-    return records, count
-
-
 def _cut(record: Record) -> bytes:
     """The array of this one record with its message cut to fit; where that is not enough, its fields too, as a text."""
     message = str(record["message"])
@@ -261,19 +230,7 @@ def _cut(record: Record) -> bytes:
     if room < 0:
         fields = json_text({name: value for name, value in record.items() if name not in _KEPT_WHEN_CUT})
         record = {name: value for name, value in record.items() if name in _KEPT_WHEN_CUT}
-        record["agent.fields"] = _fitting(fields, LIMITS.max_body_bytes // 2)
+        record["agent.fields"] = fitting(fields, LIMITS.max_body_bytes // 2)
         room = LIMITS.max_body_bytes - len(orjson.dumps([record]))
-    record["message"] = _fitting(message, room)
+    record["message"] = fitting(message, room)
     return orjson.dumps([record])
-
-
-def _fitting(text: str, max_bytes: int) -> str:
-    """The longest beginning of the text that takes at most so many bytes in JSON, quotes not counted."""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if len(orjson.dumps(text[:middle])) - 2 <= max_bytes:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low]

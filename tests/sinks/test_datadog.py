@@ -20,7 +20,7 @@ from shipper.lines.events import Events
 from shipper.lines.levels import LEVELS
 from shipper.lines.names import CLAIMED
 from shipper.sinks.base import Body, SettingError
-from shipper.sinks.datadog import LIMITS, MAX_AGE_MS, REGIONS, Datadog
+from shipper.sinks.datadog import LIMITS, MAX_AGE_MS, MAX_AHEAD_MS, REGIONS, Datadog
 
 NOW_MS = 1_795_492_800_000  # 2026-11-24T04:00:00Z
 API_KEY = "0123456789abcdef0123456789abcdef"
@@ -163,6 +163,20 @@ def test_an_agents_own_old_time_is_moved_too() -> None:
     body = encode((events, 0, 2))
     assert body.moved == 1
     assert [entry["timestamp"] for entry in entries(body)] == [NOW_MS, NOW_MS]
+
+
+@pytest.mark.parametrize(("ahead_ms", "moved"), [(MAX_AHEAD_MS, 0), (MAX_AHEAD_MS + 1, 1), (23 * 3_600_000, 1)])
+def test_a_line_too_far_ahead_for_datadog_comes_under_the_present_time_and_keeps_its_own(
+    ahead_ms: int, moved: int
+) -> None:
+    for line in (b'{"msg":"m","level":30,"time":%d}', b'{"message":"m","ts":%d}'):
+        events = events_of(line % (NOW_MS + ahead_ms), b"now")
+        body = encode((events, 0, 2))
+        first, second = entries(body)
+        assert body.moved == moved
+        assert first["timestamp"] == (NOW_MS if moved else NOW_MS + ahead_ms)
+        assert first.get("original_timestamp") == (NOW_MS + ahead_ms if moved else None)
+        assert second["timestamp"] == NOW_MS
 
 
 def size_of(line: bytes) -> int:
