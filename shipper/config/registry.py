@@ -25,10 +25,13 @@ class SinkEntry:
 
 REGISTRY = (
     SinkEntry("datadog", ("DATADOG_TOKEN",), "shipper.sinks.datadog:Datadog", "Datadog"),
+    SinkEntry(
+        "cloudwatch", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        "shipper.sinks.cloudwatch:CloudWatch", "CloudWatch",
+    ),
+    SinkEntry("sentry", ("SENTRY_DSN",), "shipper.sinks.sentry:Sentry", "Sentry"),
+    SinkEntry("newrelic", ("NEW_RELIC_LICENSE_KEY",), "shipper.sinks.newrelic:NewRelic", "New Relic"),
 )  # fmt: skip
-
-LATER_SINKS = ("cloudwatch", "sentry", "newrelic")
-"""Sinks that the design names and this version does not have."""
 
 
 def enabled(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from shipper.config.problems import Problem, clean, quoted
-from shipper.config.registry import LATER_SINKS, REGISTRY, enabled
+from shipper.config.registry import REGISTRY, enabled
 from shipper.config.units import parse_duration, parse_size
 from shipper.config.variables import ACTING, LATER, PREFIX
 
@@ -152,9 +152,7 @@ def _sinks(environ: Mapping[str, str], problems: list[Problem]) -> tuple[str, ..
     known = [entry.name for entry in REGISTRY]
     allowed = f"allowed is a comma list of {', '.join(known)}, or none"
     for name in names:
-        if name in LATER_SINKS:
-            what = f"SHIPPER_SINKS names {name}, which this version does not have, {allowed}: it is left out"
-        elif name not in (*known, "none"):
+        if name not in (*known, "none"):
             what = f"SHIPPER_SINKS names {quoted(name)}, {allowed}: it is left out"
         elif name == "none" and len(names) > 1:
             what = "SHIPPER_SINKS names none beside others, allowed is none alone: nothing is forwarded"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.config import Problem, secret
-from shipper.config.registry import LATER_SINKS, REGISTRY, enabled
+from shipper.config.registry import REGISTRY, enabled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,8 +104,21 @@ def test_a_secret_turns_its_sink_on(tmp_path: Path) -> None:
     assert enabled({"DATADOG_TOKEN": "pub123"}, ()) == ()
 
 
-def test_names_in_the_registry_are_unique_and_none_is_left_for_later() -> None:
+def test_cloudwatch_wants_both_halves_of_its_key() -> None:
+    both = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "s"}
+    assert enabled(both) == ("cloudwatch",)
+    for name in both:
+        assert enabled({name: "x", "AWS_SESSION_TOKEN": "t", "AWS_PROFILE": "p", "AWS_REGION": "eu-west-1"}) == ()
+
+
+def test_all_secrets_turn_all_sinks_on_in_the_registrys_order() -> None:
+    environ = {"SENTRY_DSN": "x", "NEW_RELIC_LICENSE_KEY": "x", "DATADOG_TOKEN": "x"}
+    assert enabled(environ) == ("datadog", "sentry", "newrelic")
+    assert enabled(environ, ("newrelic", "cloudwatch", "datadog")) == ("datadog", "newrelic")
+
+
+def test_names_in_the_registry_are_unique_and_say_where_the_sink_is() -> None:
     names = [entry.name for entry in REGISTRY]
-    assert len({*names, *LATER_SINKS, "none"}) == len(names) + len(LATER_SINKS) + 1
+    assert names == ["datadog", "cloudwatch", "sentry", "newrelic"]
     for entry in REGISTRY:
         assert entry.factory.startswith(f"shipper.sinks.{entry.name}:")

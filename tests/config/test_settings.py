@@ -131,8 +131,8 @@ def test_none_beside_others_still_forwards_nothing_and_is_said() -> None:
     assert "none" in the_problem(environ)
 
 
-@pytest.mark.parametrize("name", ["datadgo", "cloudwatch", "sentry"])
-def test_a_sink_that_is_unknown_or_of_a_later_version_is_left_out_and_said(name: str) -> None:
+@pytest.mark.parametrize("name", ["datadgo", "loki", "new relic"])
+def test_a_sink_that_is_unknown_is_left_out_and_said(name: str) -> None:
     environ = {"DATADOG_TOKEN": "pub123", "SHIPPER_SINKS": name}
     assert load(environ).sinks == ()
     assert name in the_problem(environ)
@@ -146,12 +146,26 @@ def test_a_sink_that_is_named_without_its_secret_is_said() -> None:
         "SHIPPER_SINKS names datadog, which needs DATADOG_TOKEN: nothing is forwarded to Datadog"
     )
 
+    assert the_problem({"SHIPPER_SINKS": "cloudwatch", "AWS_ACCESS_KEY_ID": "x"}) == (
+        "SHIPPER_SINKS names cloudwatch, which needs AWS_SECRET_ACCESS_KEY: nothing is forwarded to CloudWatch"
+    )
 
-def test_secrets_of_later_sinks_that_agents_carry_for_other_things_are_no_mistake() -> None:
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "SENTRY_DSN", "NEW_RELIC_LICENSE_KEY")
-    settings = load(dict.fromkeys(names, "x1"))
+
+def test_what_agents_carry_for_other_things_of_aws_is_no_mistake() -> None:
+    settings = load({"AWS_PROFILE": "x", "AWS_ACCESS_KEY_ID": "x", "AWS_REGION": "x", "AWS_ENDPOINT_URL_S3": "x"})
     assert settings.sinks == ()
     assert messages(settings) == []
+
+
+def test_sinks_are_narrowed_to_the_named_ones() -> None:
+    environ = {
+        "DATADOG_TOKEN": "x",
+        "SENTRY_DSN": "x",
+        "NEW_RELIC_LICENSE_KEY": "x",
+        "SHIPPER_SINKS": "NewRelic, sentry",
+    }
+    assert load(environ).sinks == ("sentry", "newrelic")
+    assert messages(load(environ)) == []
 
 
 def test_the_journal_has_its_places_in_the_designs_order() -> None:
@@ -222,7 +236,7 @@ def test_no_environment_raises_and_all_settings_are_within_their_bounds(environ:
     assert settings.service
     settings.service.encode()
     assert all(key and value and (key + value).encode() for key, value in settings.tags)
-    assert set(settings.sinks) <= {"datadog"}
+    assert set(settings.sinks) <= {"datadog", "cloudwatch", "sentry", "newrelic"}
     assert all(path.startswith("/") for path in settings.directories)
     assert settings.journal_max_bytes is None or settings.journal_max_bytes >= 2**20
     assert 1024 <= settings.max_line_bytes <= 2**20

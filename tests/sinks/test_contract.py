@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import importlib
 import inspect
+import json
 import socket
 import struct
 from datetime import UTC, datetime, timedelta
@@ -26,27 +27,100 @@ if TYPE_CHECKING:
 
 NOW_MS = 1_795_492_800_000
 SECRET = "pub0123456789abcdef0123456789abcdef"
+NEW_RELIC_SECRET = "0123456789abcdef0123456789abcdef0123NRAL"
+AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+SECRETS = (SECRET, NEW_RELIC_SECRET, AWS_SECRET)
 LINE = b'{"message":"a line that is nobody else\'s","level":"ERROR"}'
 FACTS = Facts(
     "0123456789abcdef", "worker-1", "agent-1", "cloud.livekit.io", (("env", "prod"),), (), 262_144, 0, "python"
 )
 
 
-class Case(NamedTuple):
-    """How to turn a sink on and point it at a server of ours; statuses that it takes for the three errors."""
+class Reply(NamedTuple):
+    """What a provider answers."""
 
-    environ: dict[str, str]
+    status: int
+    body: bytes = b"{}"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Case(NamedTuple):
+    """How to turn a sink on and point it at a server of ours; replies that it takes for an acceptance or an error."""
+
+    secrets: dict[str, str]
     url_variable: str
-    accepted: tuple[int, ...]
-    rejected: tuple[int, ...]
-    refused: tuple[int, ...]
-    retried: tuple[int, ...]
+    accepted: tuple[Reply, ...]
+    rejected: tuple[Reply, ...]
+    refused: tuple[Reply, ...]
+    retried: tuple[Reply, ...]
+    throttled: tuple[Reply, ...]
+    dsn: bool = False  # the secret names the server
+
+    def environ(self, base: str) -> dict[str, str]:
+        if self.dsn:
+            scheme, _, rest = base.partition("://")
+            return {self.url_variable: f"{scheme}://{SECRET}@{rest.rstrip('/')}/42"}
+        return {**self.secrets, self.url_variable: base}
+
+
+def plain(*statuses: int) -> tuple[Reply, ...]:
+    return tuple(Reply(status) for status in statuses)
+
+
+def aws(status: int, kind: str, message: str = "") -> Reply:
+    return Reply(
+        status,
+        json.dumps({"__type": kind, "message": message}).encode(),
+        (("x-amzn-RequestId", "1"), ("Content-Type", "application/x-amz-json-1.1")),
+    )
 
 
 CASES = {
     "datadog": Case(
         {"DATADOG_TOKEN": SECRET}, "SHIPPER_DATADOG_URL",
-        (200, 202), (400, 413), (401, 403), (404, 408, 429, 500, 502, 503, 504, 507, 301),
+        accepted=plain(200, 202),
+        rejected=plain(400, 413),
+        refused=plain(401, 403),
+        retried=plain(404, 408, 500, 502, 503, 504, 507, 301),
+        throttled=plain(429),
+    ),
+    "cloudwatch": Case(
+        {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": AWS_SECRET}, "AWS_ENDPOINT_URL_LOGS",
+        accepted=(Reply(200), aws(400, "DataAlreadyAcceptedException")),
+        rejected=(
+            aws(400, "InvalidParameterException", "Log events in a single PutLogEvents request must be in "
+                "chronological order."),
+            aws(400, "SerializationException"), aws(400, "ValidationException"), Reply(413),
+        ),
+        refused=tuple(
+            aws(400, kind)
+            for kind in (
+                "AccessDeniedException", "UnrecognizedClientException", "InvalidSignatureException",
+                "ExpiredTokenException", "MissingAuthenticationTokenException",
+            )
+        ),
+        retried=(
+            aws(500, "InternalFailure"), aws(503, "ServiceUnavailableException"),
+            Reply(500, b"<html>"), Reply(502, b""), Reply(503, b"oops"), Reply(504, b"\xff"),
+        ),
+        throttled=(aws(400, "ThrottlingException", "Rate exceeded"), Reply(429, b"")),
+    ),
+    "sentry": Case(
+        {}, "SENTRY_DSN",
+        accepted=plain(200, 202),
+        rejected=plain(400, 413),
+        refused=plain(401, 403, 404, 405),
+        retried=plain(408, 500, 502, 503, 504, 301),
+        throttled=plain(429),
+        dsn=True,
+    ),
+    "newrelic": Case(
+        {"NEW_RELIC_LICENSE_KEY": NEW_RELIC_SECRET}, "SHIPPER_NEW_RELIC_URL",
+        accepted=plain(200, 202),
+        rejected=plain(400, 413),
+        refused=plain(401, 403),
+        retried=plain(404, 405, 408, 409, 410, 411, 500, 502, 503, 504, 301),
+        throttled=plain(429),
     ),
 }  # fmt: skip
 
@@ -55,7 +129,7 @@ class Provider:
     """Answers as told, and keeps what it got."""
 
     def __init__(self) -> None:
-        self.status = 202
+        self.reply = Reply(200)
         self.headers: dict[str, str] = {}
         self.delay = 0.0
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
@@ -73,7 +147,8 @@ class Provider:
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         self.requests.append((str(request.rel_url), dict(request.headers), await request.read()))
         await asyncio.sleep(self.delay)
-        return web.Response(status=self.status, headers=self.headers, body=b"{}")
+        headers = {**dict(self.reply.headers), **self.headers}
+        return web.Response(status=self.reply.status, headers=headers, body=self.reply.body)
 
 
 def sink_class(entry: SinkEntry) -> type[Sink]:
@@ -83,8 +158,7 @@ def sink_class(entry: SinkEntry) -> type[Sink]:
 
 
 def build(entry: SinkEntry, base: str) -> Sink:
-    case = CASES[entry.name]
-    return sink_class(entry).from_env({**case.environ, case.url_variable: base})
+    return sink_class(entry).from_env(CASES[entry.name].environ(base))
 
 
 def a_body(sink: Sink, lines: int = 3) -> Body:
@@ -120,7 +194,7 @@ def keeps_quiet(error: Exception) -> None:
     shown: BaseException | None = error
     while shown is not None:
         text = f"{shown!r} {shown}"
-        assert SECRET not in text
+        assert not [secret for secret in SECRETS if secret in text]
         assert "nobody else" not in text
         shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
     assert "127.0.0.1" in str(error)
@@ -148,7 +222,7 @@ async def test_what_was_never_opened_can_be_closed(entry: SinkEntry) -> None:
 def test_a_secret_that_cannot_be_one_is_a_setting_error_that_does_not_show_it(entry: SinkEntry, value: str) -> None:
     for name in entry.secrets:
         with pytest.raises(SettingError) as caught:
-            sink_class(entry).from_env({**CASES[entry.name].environ, name: value})
+            sink_class(entry).from_env({**CASES[entry.name].environ("http://127.0.0.1:9"), name: value})
         assert caught.value.variable == name
         assert name in caught.value.message
         assert not value.strip() or value not in caught.value.message
@@ -162,6 +236,9 @@ def test_a_secret_that_cannot_be_one_is_a_setting_error_that_does_not_show_it(en
     ],
 )  # fmt: skip
 def test_an_url_that_is_more_or_less_than_a_server_is_a_setting_error(entry: SinkEntry, value: str) -> None:
+    if CASES[entry.name].dsn and value == "https://a/b":
+        assert build(entry, value).destination == "a"  # a DSN may have a path before its project
+        return
     with pytest.raises(SettingError) as caught:
         build(entry, value)
     assert caught.value.variable == CASES[entry.name].url_variable
@@ -173,50 +250,59 @@ def test_an_url_is_scheme_host_and_port(entry: SinkEntry, value: str) -> None:
     assert build(entry, value).destination == value.split("/")[2]
 
 
-async def test_all_statuses_of_the_case_decide_what_it_says(sink: Sink, entry: SinkEntry, provider: Provider) -> None:
+async def test_all_replies_of_the_case_decide_what_it_says(sink: Sink, entry: SinkEntry, provider: Provider) -> None:
     case = CASES[entry.name]
     body = a_body(sink)
-    for status in case.accepted:
-        provider.status = status
+    for reply in case.accepted:
+        provider.reply = reply
         assert await sink.send(body) is None
-    expected: list[tuple[tuple[int, ...], type[Exception]]] = [
+    expected: list[tuple[tuple[Reply, ...], type[Exception]]] = [
         (case.rejected, RejectedError), (case.refused, RefusedError), (case.retried, RetryableError),
+        (case.throttled, RetryableError),
     ]  # fmt: skip
-    for statuses, error in expected:
-        for status in statuses:
-            provider.status = status
+    for replies, error in expected:
+        for reply in replies:
+            provider.reply = reply
             with pytest.raises(error) as caught:
                 await sink.send(body)
             keeps_quiet(caught.value)
-            assert getattr(caught.value, "status", status) == status
-            assert getattr(caught.value, "variable", entry.secrets[0]) == entry.secrets[0]
-            assert getattr(caught.value, "after", None) is None
-    assert len(provider.requests) == sum(map(len, (case.accepted, case.rejected, case.refused, case.retried)))
+            assert getattr(caught.value, "status", reply.status) == reply.status
+            assert getattr(caught.value, "variable", entry.secrets[0]) in entry.secrets
+            if isinstance(caught.value, RetryableError):
+                assert caught.value.throttled == (reply in case.throttled)
+    assert len(provider.requests) == sum(map(len, (case.accepted, *(replies for replies, _ in expected))))
     # Always the same, as often as it takes; aiohttp's server has unpacked it.
     assert {data for _, _, data in provider.requests} == {gzip.decompress(body.data)}
 
 
-async def test_the_secret_is_in_a_header_and_never_in_the_url(sink: Sink, provider: Provider) -> None:
+async def test_the_secret_is_in_a_header_and_never_in_the_url(sink: Sink, entry: SinkEntry, provider: Provider) -> None:
     await sink.send(a_body(sink))
     url, headers, _ = provider.requests[0]
-    assert SECRET not in url
-    assert SECRET in " ".join(headers.values())
+    sent = " ".join(headers.values())
+    assert not [secret for secret in SECRETS if secret in url]
+    if entry.name == "cloudwatch":  # signed with, and never sent
+        assert AWS_SECRET not in sent
+        assert "AKIAIOSFODNN7EXAMPLE" in headers["Authorization"]
+    else:
+        assert SECRET in sent or NEW_RELIC_SECRET in sent
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-async def test_429_says_how_long_to_wait(sink: Sink, provider: Provider, form: str) -> None:
-    provider.status = 429
+async def test_a_provider_that_wants_fewer_requests_says_how_long_to_wait(
+    sink: Sink, entry: SinkEntry, provider: Provider, form: str
+) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     provider.headers = {"Retry-After": "20" if form == "seconds" else later}
-    with pytest.raises(RetryableError) as caught:
-        await sink.send(a_body(sink))
-    assert caught.value.after is not None
-    assert 15 <= caught.value.after <= 20
+    for provider.reply in CASES[entry.name].throttled:
+        with pytest.raises(RetryableError) as caught:
+            await sink.send(a_body(sink))
+        assert caught.value.after is not None
+        assert 15 <= caught.value.after <= 20
 
 
 async def test_no_answer_is_to_be_tried_again(entry: SinkEntry, provider: Provider) -> None:
     sink: Any = build(entry, provider.base)
-    sink.http.total_timeout = 0.2
+    sink.http.total_timeout = 0.2  # seconds
     provider.delay = 30
     with pytest.raises(RetryableError) as caught:
         await sink.send(a_body(sink))
