@@ -45,6 +45,7 @@ from shipper.sandbox.intake import (
     Answer,
     BodyError,
     Intake,
+    Order,
     RefusedError,
     Request,
     TooLargeError,
@@ -118,6 +119,9 @@ class Datadog(Intake):
     secret_names = frozenset({KEY_HEADER, "dd-application-key", "api_key", "authorization"})
     request_id_names = ("dd-request-id",)
 
+    def settings(self, url: str) -> dict[str, str]:
+        return {"DATADOG_TOKEN": "pub" + "0" * 32, "SHIPPER_DATADOG_URL": url}
+
     def claims(self, request: Request) -> bool:
         return request.path.rstrip("/") == PATH or KEY_HEADER in request.headers or KEY_HEADER in request.query
 
@@ -155,7 +159,7 @@ class Datadog(Intake):
         cut = _over_size(entries) if len(body) > MAX_LOG_BYTES else frozenset()
         return Unpacked(entries, len(body), too_old=self._too_old(entries, request.received_ms), cut=cut)
 
-    def accepted(self) -> Answer:
+    def settle(self, request: Request, unpacked: Unpacked, order: Order | None = None) -> Answer:
         return Answer(202, b"{}")
 
     def refusal(self, status: int, detail: str | None = None) -> Answer:

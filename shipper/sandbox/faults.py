@@ -2,7 +2,18 @@
 
 A fault stands before the intake's own checks, as a provider's edge does: nothing of a request that it answers is
 taken. `delay` alone makes a provider slow; it applies to accepted requests too.
-"""
+
+| field | what | providers |
+| --- | --- | --- |
+| status | answer with this status (400 to 599), or with what the provider sends for it: see its `refusal` | all |
+| count | so many requests, then no more; without it until it is cleared | all |
+| retry_after | header Retry-After with `status` | all |
+| delay | seconds before anything is answered | all |
+| down | break the connection off without an answer | all |
+| operation | only requests of this operation, such as "CreateLogGroup" | cloudwatch |
+| reject | {"too_old": 2, "too_new": 1, "expired": 0}: take the request but for so many events at its start (too old, and within them expired) and at its end (too new), as rejectedLogEventsInfo says | cloudwatch |
+| rate_limits | header X-Sentry-Rate-Limits, such as "60:log_item:organization"; without `status` the request is taken | sentry |
+"""  # noqa: E501 (a table row is one line)
 
 from __future__ import annotations
 
@@ -23,21 +34,28 @@ class Fault:
     retry_after: str | None = None  # the header's value: seconds or a date
     delay: float = 0.0  # seconds before anything is answered
     down: bool = False  # the connection is broken off without an answer
+    operation: str | None = None  # the only one that it applies to
+    reject: Mapping[str, int] | None = None  # of a request that is taken: see the table above
+    rate_limits: str | None = None  # the header's value
 
     def summary(self) -> dict[str, object]:
-        return {
+        shown: dict[str, object] = {
             "status": self.status,
             "count": self.count,
             "retry_after": self.retry_after,
             "delay": self.delay,
             "down": self.down,
         }
+        more = {"operation": self.operation, "reject": self.reject, "rate_limits": self.rate_limits}
+        shown.update((name, value) for name, value in more.items() if value is not None)
+        return shown
 
 
 class Faults:
     """The fault of each provider that has one."""
 
-    def __init__(self, providers: Collection[str]) -> None:
+    def __init__(self, providers: Mapping[str, Collection[str]]) -> None:
+        """`providers`: each one's name, and the fields that it knows besides those of all."""
         self._providers = providers
         self._faults: dict[str, Fault] = {}
 
@@ -47,9 +65,11 @@ class Faults:
         else:
             self._faults[provider] = fault
 
-    def next(self, provider: str) -> Fault | None:
+    def next(self, provider: str, operation: str | None = None) -> Fault | None:
         """The fault for the request at hand."""
         fault = self._faults.get(provider)
+        if fault is not None and fault.operation not in (None, operation):
+            return None
         if fault is not None and fault.count is not None:
             fault.count -= 1
             if fault.count <= 0:
@@ -65,25 +85,25 @@ class Faults:
     def parse(self, order: object) -> tuple[str, Fault | None]:
         """A provider and its fault from the JSON of POST /sandbox/fault. Raises ValueError with a sentence.
 
-        {"provider": "datadog", "status": 503, "count": 3, "retry_after": 2, "delay": 0.5, "down": false}; all but
-        `provider` may be left out, and with all of them left out the provider's fault is cleared.
+        {"provider": "datadog", "status": 503, "count": 3, "retry_after": 2, "delay": 0.5, "down": false} and what the
+        table above has for that provider; all but `provider` may be left out, and with all of them left out the
+        provider's fault is cleared.
         """
         if not isinstance(order, Mapping):
             raise ValueError('Send a JSON object such as {"provider": "datadog", "status": 503}.')
-        unknown = sorted(set(order) - {"provider", "status", "count", "retry_after", "delay", "down"})
-        if unknown:
-            raise ValueError(f"{unknown[0]} is not known; provider, status, count, retry_after, delay and down are.")
         provider = order.get("provider")
-        if provider not in self._providers:
+        if not isinstance(provider, str) or provider not in self._providers:
             raise ValueError(f"provider is one of: {', '.join(self._providers)}.")
+        known = [*_OF_ALL, *sorted(self._providers[provider])]
+        unknown = sorted(set(order) - set(known) - {"provider"})
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not known of {provider}; {', '.join(known)} are.")
         status = _whole(order, "status", 400, 599)
         count = _whole(order, "count", 0, 10**9)
         retry_after = order.get("retry_after")
         if type(retry_after) in (int, float):
             retry_after = str(retry_after)
-        if retry_after is not None and (
-            not isinstance(retry_after, str) or not retry_after.isprintable() or len(retry_after) > 64
-        ):
+        if not _is_header(retry_after):
             raise ValueError("retry_after is a number of seconds or a date as HTTP writes it.")
         delay = order.get("delay")
         if delay is None:
@@ -93,9 +113,38 @@ class Faults:
         down = order.get("down")
         if down not in (None, True, False):
             raise ValueError("down is true or false.")
-        if status is None and not delay and not down:
-            return str(provider), None
-        return str(provider), Fault(status, count, retry_after, float(delay), bool(down))
+        operation = order.get("operation")
+        if operation is not None and not isinstance(operation, str):
+            raise ValueError('operation is a name such as "PutLogEvents".')
+        rate_limits = order.get("rate_limits")
+        if not _is_header(rate_limits):
+            raise ValueError('rate_limits is what the header holds, such as "60:log_item:organization".')
+        reject = _rejects(order.get("reject"))
+        if status is None and not delay and not down and reject is None and rate_limits is None:
+            return provider, None
+        return provider, Fault(status, count, retry_after, float(delay), bool(down), operation, reject, rate_limits)
+
+
+_OF_ALL = ("status", "count", "retry_after", "delay", "down")
+_REJECTS = ("too_old", "too_new", "expired")
+
+
+def _is_header(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.isascii() and value.isprintable() and len(value) <= 256)
+
+
+def _rejects(value: object) -> Mapping[str, int] | None:
+    if value is None:
+        return None
+    whole = (
+        isinstance(value, Mapping)
+        and value
+        and not set(value) - set(_REJECTS)
+        and all(type(count) is int and 0 <= count <= 10_000 for count in value.values())
+    )
+    if not isinstance(value, Mapping) or not whole:
+        raise ValueError('reject is numbers of events such as {"too_old": 2, "too_new": 1, "expired": 0}.')
+    return dict(value)
 
 
 def _whole(order: Mapping[str, Any], name: str, least: int, most: int) -> int | None:

@@ -1,7 +1,8 @@
 """What an intake is, and what all of them share: refusals, bounded decompression, hidden keys.
 
 One file a provider holds a subclass of `Intake`. Its methods are pure (a request in, entries or a refusal out; the time
-comes with the request), so that a stored request can be unpacked again when somebody wants to see it.
+comes with the request), so that a stored request can be unpacked again when somebody wants to see it. Only `settle` and
+`reset` may know what came before; what `settle` decides about entries is stored with the request.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import importlib
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
+import orjson
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
@@ -48,25 +50,69 @@ class RefusedError(Exception):
         self.answer = answer
 
 
+Dropped = tuple[int, int, str]
+
+
 @dataclass(slots=True)
 class Unpacked:
-    """What a request held. `shared` are the fields that all its entries have in common."""
+    """What a request held.
+
+    entries  what the ledger reads: `run`, `stream`, `seq`, … at the top level; an object an entry
+    size     bytes of the body, uncompressed
+    shared   the fields that all entries have in common
+    raw      what `view` shows, an item an entry, where that is not the entries themselves
+    too_old  indexes of entries that the service accepts and then drops for their age
+    dropped  ranges of entries (first, end, why) that the service drops for another reason, in order
+    cut      indexes of entries of which the service keeps the beginning only
+    about    what `settle` and `view` need to know of the request besides
+    """
 
     entries: list[dict[str, Any]]
-    size: int  # bytes of the body, uncompressed
+    size: int
     shared: Mapping[str, Any] = field(default_factory=dict)
-    too_old: frozenset[int] = frozenset()  # indexes of entries that the service accepts and then drops for their age
-    cut: frozenset[int] = frozenset()  # indexes of entries of which the service keeps the beginning only
+    raw: list[Any] = field(default_factory=list)
+    too_old: frozenset[int] = frozenset()
+    dropped: tuple[Dropped, ...] = ()
+    cut: frozenset[int] = frozenset()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The entries that the service keeps."""
+        if not self.too_old and not self.dropped:
+            return self.entries
+        gone = set(self.too_old)
+        for first, end, _ in self.dropped:
+            gone.update(range(first, end))
+        return [entry for index, entry in enumerate(self.entries) if index not in gone]
+
+    def why_dropped(self, index: int) -> list[str]:
+        """The reasons, as marks."""
+        return [why for first, end, why in self.dropped if first <= index < end]
+
+
+class Order(Protocol):
+    """What a request that is taken is to get wrong: see faults.Fault."""
+
+    @property
+    def rate_limits(self) -> str | None: ...
+
+    @property
+    def reject(self) -> Mapping[str, int] | None: ...
 
 
 class Intake(ABC):
-    """One provider. Stateless: what arrived is in the store, what goes wrong on purpose in the faults."""
+    """One provider. What arrived is in the store, what goes wrong on purpose in the faults."""
 
     name: ClassVar[str]  # as in SHIPPER_SINKS
     title: ClassVar[str]  # as people write it
     max_wire_bytes: ClassVar[int]  # more than this is not read
     secret_names: ClassVar[frozenset[str]]  # headers and query parameters, lower case, that hold a key
     request_id_names: ClassVar[tuple[str, ...]]  # headers and query parameters, lower case, that tell repeats apart
+    fault_fields: ClassVar[frozenset[str]] = frozenset()  # fields of faults.Fault that only some providers know
+
+    @abstractmethod
+    def settings(self, url: str) -> dict[str, str]:
+        """The variables with which shipper sends here, and credentials that are taken; `url` is the sandbox's."""
 
     @abstractmethod
     def claims(self, request: Request) -> bool:
@@ -80,9 +126,22 @@ class Intake(ABC):
     def unpack(self, request: Request) -> Unpacked:
         """Take the body apart. Raises RefusedError. Needs no key, so that a stored request can be unpacked again."""
 
+    def verify(self, request: Request) -> None:  # noqa: B027 (most providers have nothing to check here)
+        """Check what needs the body and the key: a signature. Raises RefusedError."""
+
     @abstractmethod
-    def accepted(self) -> Answer:
-        """The answer when everything was taken."""
+    def settle(self, request: Request, unpacked: Unpacked, order: Order | None = None) -> Answer:
+        """The answer to a request that can be taken. Called once, with the key, and may set `unpacked.dropped`.
+
+        Raises RefusedError.
+        """
+
+    def operation(self, request: Request) -> str | None:
+        """What is asked for, where a provider's one address does several things. The body is not there yet."""
+        return None
+
+    def reset(self) -> None:  # noqa: B027 (most providers remember nothing)
+        """Forget what came before."""
 
     @abstractmethod
     def refusal(self, status: int, detail: str | None = None) -> Answer:
@@ -94,7 +153,7 @@ class Intake(ABC):
 
         time_ms, level (one of LEVELS), message, host, source, service, stream, run, seq, lines, part, skipped, tags
         (list of str), attributes (the rest, as structure), marks (sentences: what befell this entry on arrival),
-        remapped (name → the attribute that it was taken from).
+        remapped (name → the attribute that it was taken from), place (name → where it is found at the provider).
         """
 
     def without_keys(self, request: Request) -> Request:
@@ -130,8 +189,11 @@ class TooLargeError(Exception):
     """The body is larger than allowed once it is decompressed."""
 
 
-def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Undo Content-Encoding `encoding`: identity (or none), gzip, deflate (with zlib's header) or zstd.
+USUAL_ENCODINGS = frozenset({"gzip", "deflate", "zstd"})
+
+
+def decompress(body: bytes, encoding: str, max_bytes: int, encodings: Collection[str] = USUAL_ENCODINGS) -> bytes:
+    """Undo Content-Encoding `encoding`: identity (or none), or one of `encodings`; deflate is with zlib's header.
 
     Never holds more than `max_bytes` of the result. Raises TooLargeError beyond, BodyError for anything broken,
     LookupError for an encoding that is none of these.
@@ -141,10 +203,12 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise TooLargeError
         return body
+    if encoding not in encodings:
+        raise LookupError(encoding)
     if encoding == "zstd":
         return _unzstd(body, max_bytes)
-    if encoding not in ("gzip", "deflate"):
-        raise LookupError(encoding)
+    if encoding == "br":
+        return _unbrotli(body, max_bytes)
     window = 16 + zlib.MAX_WBITS if encoding == "gzip" else zlib.MAX_WBITS
     out: list[bytes] = []
     size = 0
@@ -197,3 +261,48 @@ def _unzstd(body: bytes, max_bytes: int) -> bytes:
     if engine.unused_data:
         raise BodyError("Bytes follow the end of the zstd body.")
     return b"".join(out)
+
+
+def _unbrotli(body: bytes, max_bytes: int) -> bytes:
+    """brotli needs the package of that name, which shipper does not need for itself."""
+    try:
+        module = importlib.import_module("brotli")
+    except ImportError:
+        raise BodyError("This sandbox cannot read br; it can where the package Brotli is installed.") from None
+    engine = module.Decompressor()
+    view = memoryview(body)
+    out: list[bytes] = []
+    size = 0
+    try:
+        # In small steps: nothing bounds what process() returns, and a meta-block stands for 16 MiB at most (RFC 7932).
+        for at in range(0, len(body), 16):
+            chunk = engine.process(bytes(view[at : at + 16]))
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLargeError
+            out.append(chunk)
+    except TooLargeError:
+        raise
+    except Exception as error:  # brotli.error: known only after the import
+        raise BodyError("The body is not br.") from error
+    if not engine.is_finished():
+        raise BodyError("The br body ends too early.")
+    return b"".join(out)
+
+
+def level_of(word: object) -> str:
+    """The page's level for a word that a sender uses; info for anything else."""
+    if type(word) is not str:
+        return "info"
+    word = word.strip().lower()
+    return word if word in LEVELS else _WORDS.get(word, "info")
+
+
+_WORDS = {
+    "trace": "debug", "verbose": "debug", "warn": "warning", "err": "error", "fatal": "critical", "crit": "critical",
+    "panic": "emergency", "emerg": "emergency",
+}  # fmt: skip
+
+
+def text_of(value: object) -> str | None:
+    return value if value is None or type(value) is str else orjson.dumps(value, default=str).decode()

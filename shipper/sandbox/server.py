@@ -37,12 +37,15 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
+from shipper.sandbox.cloudwatch import CloudWatch
 from shipper.sandbox.datadog import Datadog
 from shipper.sandbox.faults import Fault, Faults
 from shipper.sandbox.intake import Answer, Intake, RefusedError, Request
+from shipper.sandbox.newrelic import NewRelic
+from shipper.sandbox.sentry import Sentry
 from shipper.sandbox.store import MAX_BYTES, MAX_EVENTS, Store, now_ms
 
-INTAKES: tuple[type[Intake], ...] = (Datadog,)
+INTAKES: tuple[type[Intake], ...] = (Datadog, CloudWatch, Sentry, NewRelic)
 """One entry a provider. The first that claims a request gets it."""
 
 MAX_LIMIT = 10_000
@@ -87,7 +90,7 @@ class Sandbox:
         self.url = ""
         self.intakes = tuple(intake() for intake in INTAKES)
         self.store = Store(self.intakes, max_events, max_bytes)
-        self.faults = Faults([intake.name for intake in self.intakes])
+        self.faults = Faults({intake.name: intake.fault_fields for intake in self.intakes})
         self._page = {path: (Path(__file__).parent / "page" / name).read_bytes() for path, (name, _) in PAGE.items()}
         self._runner: web.AppRunner | None = None
 
@@ -121,8 +124,7 @@ class Sandbox:
         self.faults.set(*self.faults.parse({"provider": provider, **order}))
 
     def _application(self) -> web.Application:
-        most = max(intake.max_wire_bytes for intake in self.intakes)
-        application = web.Application(client_max_size=most)
+        application = web.Application()
         for path in PAGE:
             application.router.add_get(path, self._guarded(self._serve_page))
         application.router.add_get("/sandbox/events", self._guarded(self._events))
@@ -150,24 +152,26 @@ class Sandbox:
             return _json({"error": f"No provider's intake has the path {request.path}."}, 404)
         hidden = intake.without_keys(bare)
         try:
-            body = await request.read()
+            body = await request.clone(client_max_size=intake.max_wire_bytes).read()
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(intake, hidden, intake.refusal(413, "Payload is too large"), "Payload is too large")
         except (ConnectionError, web.RequestPayloadError):
             return self._refuse(intake, hidden, intake.refusal(400), "The connection broke off within the body")
         hidden = _with_body(hidden, body)
-        fault = self.faults.next(intake.name)
+        fault = self.faults.next(intake.name, intake.operation(bare))
         if fault is not None:
             answer = await self._go_wrong(request, intake, hidden, fault)
             if answer is not None:
                 return answer
         try:
             intake.admit(bare)
+            intake.verify(_with_body(bare, body))
             unpacked = intake.unpack(hidden)
+            settled = intake.settle(_with_body(bare, body), unpacked, fault)
         except RefusedError as refused:
             return self._refuse(intake, hidden, refused.answer, refused.reason)
         self.store.take(intake, hidden, unpacked)
-        return _answer(intake.accepted())
+        return _answer(settled)
 
     async def _go_wrong(
         self, request: web.Request, intake: Intake, hidden: Request, fault: Fault
@@ -182,9 +186,13 @@ class Sandbox:
             return web.Response(status=503)  # goes nowhere
         if fault.status is None:
             return None
-        answer = self._refuse(intake, hidden, intake.refusal(fault.status), "asked for")
+        refusal = intake.refusal(fault.status)
+        asked = "asked for" if refusal.status == fault.status else f"asked for as {fault.status}"
+        answer = self._refuse(intake, hidden, refusal, asked)
         if fault.retry_after is not None:
             answer.headers["Retry-After"] = fault.retry_after
+        if fault.rate_limits is not None:
+            answer.headers["X-Sentry-Rate-Limits"] = fault.rate_limits
         return answer
 
     def _refuse(self, intake: Intake, hidden: Request, answer: Answer, reason: str) -> web.Response:
@@ -241,11 +249,14 @@ class Sandbox:
         return _json(events)
 
     async def _summary(self, request: web.Request) -> web.StreamResponse:
-        return _json({**self.store.summary(), "faults": self.faults.summary()})
+        settings = {intake.name: intake.settings(self.url) for intake in self.intakes}
+        return _json({**self.store.summary(), "faults": self.faults.summary(), "settings": settings})
 
     async def _reset(self, request: web.Request) -> web.StreamResponse:
         self.store.reset()
         self.faults.clear()
+        for intake in self.intakes:
+            intake.reset()
         return _json({"epoch": self.store.epoch})
 
     async def _fault(self, request: web.Request) -> web.StreamResponse:
@@ -333,20 +344,27 @@ DESCRIPTION = "The providers' intakes on this machine, as strict as the real one
 EPILOG = """\
 example:
   shipper sandbox                      # then open http://127.0.0.1:8080
-  DATADOG_TOKEN=pub00000000000000000000000000000000 \\
-  SHIPPER_DATADOG_URL=http://127.0.0.1:8080 \\
+and in another terminal, for the providers that are wanted:
+{settings}
   shipper run -- python agent.py start # its lines appear on the page
 
-Any key of the right shape is accepted: 32 hex digits, or "pub" and 32 hex digits.
-Nothing leaves this machine, nothing is written to disk. Ctrl-C ends it.
+Credentials of the right shape are accepted; CloudWatch's above are those of AWS's documentation, and requests that they
+sign are verified in full. Nothing leaves this machine, nothing is written to disk. Ctrl-C ends it.
 """
+
+
+def _exports(url: str) -> list[str]:
+    """A line a provider, for a shell."""
+    return [
+        "export " + " ".join(f"{name}={value}" for name, value in intake().settings(url).items()) for intake in INTAKES
+    ]
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="shipper sandbox",
         description=DESCRIPTION,
-        epilog=EPILOG,
+        epilog=EPILOG.format(settings="\n".join(f"  {line}" for line in _exports("http://127.0.0.1:8080"))),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -383,10 +401,8 @@ async def _serve(host: str, port: int) -> int:
     gc.collect()
     gc.freeze()
     warning = "" if _is_loopback(host) else "; whoever reaches this machine can read what arrives"
-    print(
-        f"shipper sandbox: listening on {sandbox.url} (Datadog: SHIPPER_DATADOG_URL={sandbox.url}){warning}",
-        flush=True,
-    )
+    lines = [f"shipper sandbox: listening on {sandbox.url}{warning}", *_exports(sandbox.url)]
+    print("\n  ".join(lines), flush=True)
     await ended.wait()
     await sandbox.close()
     return 0

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shipper.sandbox.intake import Intake, Request, Unpacked
+from shipper.sandbox.intake import Dropped, Intake, Request, Unpacked
 from shipper.sandbox.ledger import SHOWN_RANGES, Ledger
 
 MAX_EVENTS = 2_000_000
@@ -23,6 +23,9 @@ MAX_BYTES = 128 * 2**20
 REQUEST_BYTES = 1_000
 FIELD_BYTES = 110
 """What a kept request, and each of its headers and query parameters, costs besides its text; measured, CPython 3.11."""
+
+DROPPED_BYTES = 130
+"""What each range of `Unpacked.dropped` costs; measured, CPython 3.11."""
 
 KEPT_REFUSALS = 100
 """The last refused requests, which the page lists. Their bodies are not kept."""
@@ -41,6 +44,7 @@ class Kept:
     intake: Intake
     request: Request  # without keys
     runs: frozenset[str]
+    dropped: tuple[Dropped, ...]  # as `Unpacked.dropped` was when it came
     cost: int  # bytes, for the bound
 
 
@@ -56,6 +60,7 @@ class Totals:
     bytes: int = 0  # of the same, uncompressed
     refused_bytes: int = 0
     too_old: int = 0
+    dropped: int = 0  # events that the service took and did not keep, for another reason than their age
     cut: int = 0
     key: str | None = None  # the last one seen, hidden
     last_ms: int = 0
@@ -94,18 +99,19 @@ class Store:
         totals.wire_bytes += len(request.body)
         totals.bytes += unpacked.size
         totals.too_old += len(unpacked.too_old)
+        totals.dropped += sum(end - first for first, end, _ in unpacked.dropped)
         totals.cut += len(unpacked.cut)
         totals.last_ms = request.received_ms
         totals.key = _key(intake, request) or totals.key
-        runs = totals.ledger.take(unpacked.entries, unpacked.shared, request.received_ms)
+        runs = totals.ledger.take(unpacked.kept(), unpacked.shared, request.received_ms)
         number = self._next_number
         self._next_number += 1
         if not count:
             return
-        cost = len(request.body) + REQUEST_BYTES
+        cost = len(request.body) + REQUEST_BYTES + DROPPED_BYTES * len(unpacked.dropped)
         for fields in (request.headers, request.query):
             cost += sum(FIELD_BYTES + len(name) + len(value) for name, value in fields.items())
-        self._kept.append(Kept(number, self._next_id, count, intake, request, frozenset(runs), cost))
+        self._kept.append(Kept(number, self._next_id, count, intake, request, frozenset(runs), unpacked.dropped, cost))
         self._next_id += count
         self._kept_events += count
         self._kept_bytes += cost
@@ -176,6 +182,7 @@ class Store:
 
     def _views(self, one: Kept, after: int, run: str | None) -> list[dict[str, Any]]:
         unpacked = one.intake.unpack(one.request)
+        unpacked.dropped = one.dropped
         request_id = one.intake.request_id(one.request)
         views = []
         for index in range(max(0, after + 1 - one.first_id), one.count):
@@ -220,6 +227,7 @@ class Store:
             "bytes": totals.bytes,
             "refused_bytes": totals.refused_bytes,
             "too_old": totals.too_old,
+            "dropped": totals.dropped,
             "cut": totals.cut,
             "missing": sum(stream.seen.missing() for stream in streams),
             "repeats": sum(stream.repeats for stream in streams),

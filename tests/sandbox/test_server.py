@@ -144,6 +144,26 @@ def test_no_key_is_ever_shown(sandbox: Sandbox) -> None:
     assert datadog(sandbox)["key"] == "…def0"
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/log/v1", {"Api-Key": "fedcba9876543210012345" + "6789abcdefNRAL0000"}),
+        ("/log/v1?Api-Key=fedcba98765432100123456789abcdef00000000", {}),
+        ("/api/1/envelope/", {"X-Sentry-Auth": "Sentry sentry_key=fedcba98765432100123456789abcdef"}),
+        ("/api/1/envelope/?sentry_key=fedcba98765432100123456789abcdef", {}),
+        ("/api/1/envelope/", {"Authorization": "Sentry sentry_key=fedcba98765432100123456789abcdef"}),
+        ("/", {"Authorization": "AWS4-HMAC-SHA256 Credential=fedcba98765432100123456789abcdef/a/b/c/d, Signature=e"}),
+        ("/", {"X-Amz-Target": "x", "X-Amz-Security-Token": "fedcba98765432100123456789abcdef"}),
+        ("/api/v2/logs", {"Authorization": "Bearer fedcba98765432100123456789abcdef"}),
+    ],
+)
+def test_no_providers_key_is_ever_shown(sandbox: Sandbox, path: str, headers: dict[str, str]) -> None:
+    ask(sandbox, "POST", path, b"{}\n", headers)
+    shown = ask(sandbox, "GET", "/sandbox/events")[1] + ask(sandbox, "GET", "/sandbox/summary")[1]
+    assert b"fedcba98765432100123456789" not in shown
+    assert b"0123456789abcd" not in shown
+
+
 @given(
     st.binary(max_size=300),
     st.sampled_from(["identity", "gzip", "deflate", "zstd", "br", "", "gzip;q=1"]),
@@ -161,6 +181,52 @@ def test_a_sender_that_breaks_off_is_counted_and_hurts_nobody(sandbox: Sandbox) 
     with socket.create_connection(("127.0.0.1", sandbox.port)) as half:
         half.sendall(b"POST /api/v2/logs HTTP/1.1\r\nHost: x\r\nDD-API-KEY: y\r\nContent-Length: 100\r\n\r\n[{")
     assert post(sandbox, [{"message": "after"}])[0] == 202
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "provider"),
+    [
+        ("POST", "/api/v2/logs", {}, "datadog"),
+        ("POST", "/elsewhere", {"DD-API-KEY": "x"}, "datadog"),
+        ("POST", "/", {"X-Amz-Target": "Logs_20140328.PutLogEvents"}, "cloudwatch"),
+        ("POST", "/elsewhere", {"Authorization": "AWS4-HMAC-SHA256 x"}, "cloudwatch"),
+        ("POST", "/api/1/envelope/", {}, "sentry"),
+        ("POST", "/api/name/envelope", {}, "sentry"),
+        ("POST", "/elsewhere", {"X-Sentry-Auth": "x"}, "sentry"),
+        ("POST", "/elsewhere?sentry_key=x", {}, "sentry"),
+        ("POST", "/log/v1", {}, "newrelic"),
+        ("GET", "/log/v1", {}, "newrelic"),
+        ("POST", "/elsewhere", {"Api-Key": "x"}, "newrelic"),
+        ("POST", "/elsewhere?License-Key=x", {}, "newrelic"),
+    ],
+)
+def test_each_provider_gets_what_was_meant_for_it(
+    sandbox: Sandbox, method: str, path: str, headers: dict[str, str], provider: str
+) -> None:
+    assert ask(sandbox, method, path, b"", headers)[0] in {400, 401, 403, 404, 405}
+    counted = {name: p["refused"] for name, p in get(sandbox, "/sandbox/summary")["providers"].items()}
+    assert counted == {**dict.fromkeys(counted, 0), provider: 1}
+
+
+@pytest.mark.parametrize("path", ["/", "/api/0/projects", "/api/v1/validate", "/logs"])
+def test_what_no_provider_was_meant_by_is_nobodys(sandbox: Sandbox, path: str) -> None:
+    assert ask(sandbox, "POST", path, b"{}")[0] == 404
+    assert [p["requests"] for p in get(sandbox, "/sandbox/summary")["providers"].values()] == [0] * 4
+
+
+def test_what_a_sender_needs_is_told_of_every_provider(sandbox: Sandbox) -> None:
+    summary = get(sandbox, "/sandbox/summary")
+    assert summary["settings"].keys() == summary["providers"].keys()
+    assert summary["settings"]["sentry"] == {"SENTRY_DSN": f"http://{'0' * 32}@127.0.0.1:{sandbox.port}/1"}
+
+
+def test_each_provider_reads_as_much_as_its_own_limit_allows(sandbox: Sandbox) -> None:
+    body = b" " * 1_000_001
+    assert ask(sandbox, "POST", "/log/v1", body, {"Api-Key": "0" * 40, "Content-Type": "json"})[0] == 413
+    status, answer, _ = ask(sandbox, "POST", "/api/v2/logs", body, HEADERS)
+    assert (status, orjson.loads(answer)["errors"][0]["detail"]) == (400, "Payload is not valid JSON")
+    why = get(sandbox, "/sandbox/summary")["providers"]["newrelic"]["refused_why"]
+    assert why == {"413 Payload is too large": 1}
 
 
 def test_an_unknown_path_belongs_to_no_provider(sandbox: Sandbox) -> None:
@@ -293,6 +359,15 @@ def test_a_slow_provider_takes_the_request_late(sandbox: Sandbox) -> None:
         (b'{"provider":"datadog","down":"yes"}', "down"),
         (b'{"provider":"datadog","status":503,"retry_after":"a\\r\\nX: y"}', "retry_after"),
         (b'{"provider":"datadog","satus":503}', "satus"),
+        (b'{"provider":"datadog","rate_limits":"60::"}', "rate_limits is not known of datadog"),
+        (b'{"provider":"newrelic","reject":{"too_old":1}}', "reject is not known of newrelic"),
+        (b'{"provider":"sentry","rate_limits":60}', "rate_limits"),
+        (b'{"provider":"sentry","rate_limits":"60\\r\\nX: y"}', "rate_limits"),
+        (b'{"provider":"cloudwatch","operation":5}', "operation"),
+        (b'{"provider":"cloudwatch","reject":{}}', "reject"),
+        (b'{"provider":"cloudwatch","reject":{"too_odd":1}}', "reject"),
+        (b'{"provider":"cloudwatch","reject":{"too_old":-1}}', "reject"),
+        (b'{"provider":"cloudwatch","reject":[1]}', "reject"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_answered_with_a_sentence(sandbox: Sandbox, body: bytes, word: str) -> None:
@@ -300,6 +375,16 @@ def test_an_order_that_makes_no_sense_is_answered_with_a_sentence(sandbox: Sandb
     assert status == 400
     assert word in orjson.loads(answer)["error"]
     assert get(sandbox, "/sandbox/summary")["faults"] == {}
+
+
+def test_a_fault_shows_what_was_asked_for_and_nothing_else(sandbox: Sandbox) -> None:
+    order(sandbox, provider="sentry", rate_limits="60:log_item:organization", count=3)
+    order(sandbox, provider="cloudwatch", reject={"too_new": 1}, operation="PutLogEvents")
+    plain = {"status": None, "retry_after": None, "delay": 0.0, "down": False}
+    assert get(sandbox, "/sandbox/summary")["faults"] == {
+        "sentry": {**plain, "count": 3, "rate_limits": "60:log_item:organization"},
+        "cloudwatch": {**plain, "count": None, "operation": "PutLogEvents", "reject": {"too_new": 1}},
+    }
 
 
 def test_reset_clears_events_counters_and_faults(sandbox: Sandbox) -> None:
@@ -488,13 +573,20 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 def test_it_says_where_it_listens_and_ends_quietly(number: signal.Signals) -> None:
     with start("--port", "0") as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.fullmatch(
-            r"shipper sandbox: listening on (http://127\.0\.0\.1:(\d+)) \(Datadog: SHIPPER_DATADOG_URL=\1\)\n", line
-        )
-        assert found is not None, line
+        lines = [process.stdout.readline() for _ in range(5)]
+        found = re.fullmatch(r"shipper sandbox: listening on (http://(127\.0\.0\.1:(\d+)))\n", lines[0])
+        assert found is not None, lines
+        assert lines[1:] == [
+            f"  export DATADOG_TOKEN=pub{'0' * 32} SHIPPER_DATADOG_URL={found[1]}\n",
+            (
+                "  export AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE "
+                f"AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY AWS_ENDPOINT_URL_LOGS={found[1]}\n"
+            ),
+            f"  export SENTRY_DSN=http://{'0' * 32}@{found[2]}/1\n",
+            f"  export NEW_RELIC_LICENSE_KEY={'0' * 36}NRAL SHIPPER_NEW_RELIC_URL={found[1]}\n",
+        ]
         # Connected, with a request under way: the end waits for nobody.
-        with socket.create_connection(("127.0.0.1", int(found[2]))) as connection:
+        with socket.create_connection(("127.0.0.1", int(found[3]))) as connection:
             connection.sendall(b"POST /api/v2/logs HTTP/1.1\r\nHost: x\r\nDD-API-KEY: y\r\nContent-Length: 9\r\n\r\n[")
             process.send_signal(number)
             out, err = process.communicate(timeout=10)
@@ -529,6 +621,8 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert server.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert "shipper run -- python agent.py start" in shown
+    for name in ("SHIPPER_DATADOG_URL", "AWS_ENDPOINT_URL_LOGS", "SENTRY_DSN", "SHIPPER_NEW_RELIC_URL"):
+        assert re.search(rf"^  export .*\b{name}=http://.*127\.0\.0\.1:8080", shown, re.MULTILINE)
     assert "--host" in shown
     assert "--port" in shown
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from shipper.sandbox.datadog import Datadog
-from shipper.sandbox.intake import RefusedError, Request
+from shipper.sandbox.intake import RefusedError, Request, Unpacked
 from shipper.sandbox.store import KEPT_REFUSALS, Store
 
 DATADOG = Datadog()
@@ -177,6 +177,36 @@ def test_too_old_and_cut_logs_are_counted() -> None:
     store.take(DATADOG, request, DATADOG.unpack(request))
     totals = datadog(store)
     assert (totals["events"], totals["too_old"], totals["cut"]) == (2, 1, 1)
+
+
+def test_what_the_service_does_not_keep_is_counted_apart_and_leaves_a_gap() -> None:
+    store = make()
+    entries = [{"message": str(n), "run": "r", "stream": "stdout", "seq": n, "timestamp": 5} for n in range(1, 8)]
+    entries[0]["timestamp"] = 2
+    request = Request("POST", "/api/v2/logs", {}, {}, orjson.dumps(entries), 3 + 18 * 3_600_000)
+    unpacked = DATADOG.unpack(request)
+    assert unpacked.too_old == {0}
+    unpacked.dropped = ((2, 4, "why"), (6, 7, "other"))
+    store.take(DATADOG, request, unpacked)
+    totals = datadog(store)
+    assert (totals["events"], totals["lines"], totals["too_old"], totals["dropped"]) == (7, 3, 1, 3)
+    assert totals["streams"][0]["gaps"] == [[1, 1], [3, 4]]
+    assert (totals["streams"][0]["last_seq"], totals["missing"]) == (6, 3)
+
+
+def test_what_was_dropped_when_a_request_came_stays_so_when_it_is_looked_at_again() -> None:
+    class Marking(Datadog):
+        def view(self, index: int, unpacked: Unpacked, request: Request) -> dict[str, Any]:
+            return {**super().view(index, unpacked, request), "marks": unpacked.why_dropped(index)}
+
+    intake = Marking()
+    store = Store([intake])
+    request = Request("POST", "/api/v2/logs", {}, {}, b'[{"message":"a"},{"message":"b"},{"message":"c"}]', 1)
+    unpacked = intake.unpack(request)
+    unpacked.dropped = ((1, 3, "why"), (2, 3, "and why"))
+    store.take(intake, request, unpacked)
+    found: Any = store.events()
+    assert [event["marks"] for event in found["events"]] == [[], ["why"], ["why", "and why"]]
 
 
 def test_reset_forgets_everything_but_never_gives_a_number_twice() -> None:

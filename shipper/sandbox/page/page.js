@@ -65,7 +65,7 @@ function row(event) {
   if (event.marks.length) message.classList.add("marked");
   button.append(
     time,
-    make("span", "provider", event.provider),
+    make("span", "provider", titles.get(event.provider) || event.provider),
     make("span", `level l-${level}`, level),
     make("span", `stream ${event.stream === "stderr" ? "stderr" : ""}`, event.stream || "–"),
     make("span", "host", event.host || "–"),
@@ -170,6 +170,7 @@ function detail(event) {
   pair(seen, "source", event.source);
   pair(seen, "service", event.service, from("service"));
   pair(seen, "trace", event.trace_id, from("trace_id"));
+  for (const [name, value] of Object.entries(event.place || {})) pair(seen, name, value);
   pair(seen, "stream", event.stream);
   pair(seen, "run", event.run);
   pair(seen, "seq", event.seq);
@@ -217,42 +218,54 @@ function structure(into, value, depth) {
 
 // --- counters
 
-function figure(list, name, value, kind, note) {
-  const box = make("div", kind || "");
-  const dd = make("dd", "", value);
-  if (note) dd.append(" ", make("small", "", note));
-  box.append(make("dt", "", name), dd);
-  list.append(box);
+const COLUMNS = ["provider", "lines", "requests", "refused", "gaps", "repeats", "not kept", "on the wire"];
+
+function cell(row, name, value, kind, note) {
+  const td = make("td", kind || "");
+  td.dataset.name = name;
+  td.append(make("strong", "", value));
+  if (note) td.append(" ", make("small", "", note));
+  row.append(td);
 }
 
 const ranges = (list) => list.slice(0, 8).map(([a, b]) => (a === b ? `${a}` : `${a}–${b}`)).join(", ") + (list.length > 8 ? ", …" : "");
 
-function card(name, p, fault, refusals) {
-  const box = make("section", "card");
-  box.dataset.provider = name;
-  const title = make("h2", "", p.title);
-  if (p.key) title.append(make("small", "", `key ${p.key}`));
-  if (p.last_ms) title.append(make("small", "", `last request ${clock(p.last_ms)}`));
-  box.append(title);
-  const list = make("dl", "figures");
+function table(name, p, fault, refusals) {
+  const body = make("tbody", p.requests ? "" : "idle");
+  body.dataset.provider = name;
+  const row = make("tr");
+  const head = make("th", "", p.title);
+  head.scope = "row";
+  const about = [p.key && `key ${p.key}`, p.last_ms && `last ${clock(p.last_ms)}`].filter(Boolean).join(" · ");
+  head.append(make("small", "", about || "nothing yet"));
+  row.append(head);
   const rate = rateOf(name, p);
-  figure(list, "lines", count(p.lines), "", rate >= 1 ? `${count(Math.round(rate))}/s` : "");
-  figure(list, "requests", count(p.requests));
-  figure(list, "refused", count(p.refused), p.refused ? "wrong" : "");
-  figure(list, "gaps", count(p.missing), p.missing ? "wrong" : "", p.missing ? (p.missing === 1 ? "line" : "lines") : "");
-  figure(list, "repeats", count(p.repeats), p.repeats ? "odd" : "");
-  if (p.too_old) figure(list, "too old", count(p.too_old), "wrong");
-  if (p.cut) figure(list, "cut", count(p.cut), "odd");
-  figure(list, "on the wire", bytes(p.wire_bytes), "", p.bytes > p.wire_bytes * 1.05 ? `of ${bytes(p.bytes)}` : "");
-  box.append(list);
-  if (fault) box.append(make("p", "fault", describe(fault)));
+  cell(row, "lines", count(p.lines), "", rate >= 1 ? `${count(Math.round(rate))}/s` : "");
+  cell(row, "requests", count(p.requests));
+  cell(row, "refused", count(p.refused), p.refused ? "wrong" : "");
+  cell(row, "gaps", count(p.missing), p.missing ? "wrong" : "", p.missing ? (p.missing === 1 ? "line" : "lines") : "");
+  cell(row, "repeats", count(p.repeats), p.repeats ? "odd" : "");
+  const lost = [p.too_old && `${count(p.too_old)} too old`, p.cut && `${count(p.cut)} cut`].filter(Boolean).join(", ");
+  cell(row, "not kept", count(p.too_old + p.dropped), p.too_old + p.dropped ? "wrong" : p.cut ? "odd" : "", lost);
+  cell(row, "on the wire", bytes(p.wire_bytes), "", p.bytes > p.wire_bytes * 1.05 ? `of ${bytes(p.bytes)}` : "");
+  body.append(row);
+  const wide = () => {
+    const line = make("tr", "wide");
+    const td = make("td");
+    td.colSpan = COLUMNS.length;
+    line.append(td);
+    body.append(line);
+    return td;
+  };
+  if (fault) wide().append(make("p", "fault", describe(fault)));
 
   const own = refusals.filter((r) => r.provider === name);
   if (p.streams.length || own.length) {
     const more = make("details", "more");
     more.dataset.key = name;
     const runs = new Set(p.streams.map((s) => s.run)).size;
-    more.append(make("summary", "", [runs && `${count(runs)} ${runs === 1 ? "run" : "runs"}`, own.length && "refusals"].filter(Boolean).join(" and ")));
+    const words = [runs && `${count(runs)} ${runs === 1 ? "run" : "runs"}`, own.length && "refusals"].filter(Boolean).join(" and ");
+    more.append(make("summary", "", `${p.title}: ${words}`));
     const ul = make("ul");
     for (const s of p.streams.slice().reverse().slice(0, 20)) {
       const bad = s.missing || s.repeats;
@@ -267,9 +280,9 @@ function card(name, p, fault, refusals) {
       ul.append(make("li", "wrong", `${clock(r.received_ms)} ${r.status || "no answer"} ${r.reason}`));
     }
     more.append(ul);
-    box.append(more);
+    wide().append(more);
   }
-  return box;
+  return body;
 }
 
 function describe(fault) {
@@ -278,8 +291,19 @@ function describe(fault) {
   if (fault.down) parts.push("breaks the connection off");
   else if (fault.status) parts.push(`answers ${fault.status}`);
   if (fault.retry_after) parts.push(`Retry-After ${fault.retry_after}`);
+  if (fault.rate_limits) parts.push(`X-Sentry-Rate-Limits ${fault.rate_limits}`);
+  for (const [why, n] of Object.entries(fault.reject || {})) parts.push(`rejects ${count(n)} as ${why.replace("_", " ")}`);
+  if (fault.operation) parts.push(`to ${fault.operation}`);
   if (fault.count !== null) parts.push(`for ${count(fault.count)} more requests`);
   return `On request: ${parts.join(", ")}`;
+}
+
+function snippet(settings) {
+  const own = (value) => value.replace(/\/\/([0-9a-f]*@)?[^/]*/, (_, key) => `//${key || ""}${location.host}`);
+  const lines = Object.values(settings).map((one) =>
+    "export " + Object.entries(one).map(([name, value]) => `${name}=${value.includes("://") ? own(value) : value}`).join(" \\\n       "));
+  const text = lines.concat("shipper run -- python agent.py start").join("\n");
+  if ($("snippet").textContent !== text) $("snippet").textContent = text;
 }
 
 function rateOf(name, p) {
@@ -293,13 +317,22 @@ function rateOf(name, p) {
 function cards(summary) {
   const open = new Set([...document.querySelectorAll(".more[open]")].map((node) => node.dataset.key));
   const focused = document.activeElement && document.activeElement.closest(".more");
-  const nodes = Object.entries(summary.providers).map(([name, p]) => card(name, p, summary.faults[name], summary.refusals));
-  $("providers").replaceChildren(...nodes);
+  titles = new Map(Object.entries(summary.providers).map(([name, p]) => [name, p.title]));
+  const nodes = Object.entries(summary.providers).map(([name, p]) => table(name, p, summary.faults[name], summary.refusals));
+  const heads = make("thead");
+  const line = make("tr");
+  for (const name of COLUMNS) {
+    const th = make("th", "", name);
+    th.scope = "col";
+    line.append(th);
+  }
+  heads.append(line);
+  $("providers").replaceChildren(heads, ...nodes);
+  snippet(summary.settings);
   for (const more of document.querySelectorAll(".more")) {
     if (open.has(more.dataset.key)) more.open = true;
     if (focused && focused.dataset.key === more.dataset.key) more.querySelector("summary").focus();
   }
-  titles = new Map(Object.entries(summary.providers).map(([name, p]) => [name, p.title]));
   const select = $("provider");
   const names = Object.entries(summary.providers);
   if (select.options.length !== names.length + 1) {
@@ -426,9 +459,6 @@ $("copy").addEventListener("click", async () => {
   await navigator.clipboard.writeText($("snippet").textContent);
   $("copy").textContent = "Copied";
 });
-
-$("snippet").textContent =
-  `DATADOG_TOKEN=pub${"0".repeat(32)} \\\nSHIPPER_DATADOG_URL=${location.origin} \\\nshipper run -- python agent.py start`;
 
 look();
 setInterval(look, INTERVAL);
