@@ -24,14 +24,15 @@ Beside that way:
 
     __main__.py   argv in, exit status out; imports what a command needs and no more
     commands/     logs: shows what the journal holds. Standard library only
-    sandbox/      the provider's intake on this machine, with a page that shows what arrives
+    check/        asks each provider whether it would take a line, and says what is wrong with what
+    sandbox/      the providers' intakes on this machine, with a page that shows what arrives
     config/       the environment, read once; every mistake in it becomes a sentence. Standard library only
     messages.py   the program's own lines on stderr. Standard library only
 
 Who may import whom, top to bottom, a room only what stands below it (import-linter checks it):
 
     __main__
-    commands | sandbox | supervisor | delivery      these four know nothing of each other
+    commands | check | sandbox | supervisor | delivery      these five know nothing of each other
     sinks
     lines
     journal

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 USAGE = 64
 SOFTWARE = 70
 
-COMMANDS = ("run", "logs", "tail", "sandbox", "help")
+COMMANDS = ("run", "logs", "tail", "check", "sandbox", "help")
 OPTIONS = ("--help", "-h", "--version")
-LATER = ("build", "check", "status")
+LATER = ("build", "status")
 """Commands that the design fixes and this version does not have."""
 
 HELP = """\
@@ -30,12 +30,14 @@ commands
   run [--] CMD [ARG...]   run CMD as the agent; its settings are variables only
   logs [-f] [-n N]        show what the agent printed, from the journal, also beside a running agent
   tail                    another name for logs
-  sandbox                 the provider's intake on this machine, with a page that shows what arrives
+  check [--json]          which providers are on, where each would send, and what each answers to a test line
+  sandbox                 the providers' intakes on this machine, with a page that shows what arrives
   help                    this text; COMMAND --help says more about one
 
 examples
   DATADOG_TOKEN=pub... shipper run -- python agent.py start
   docker exec CONTAINER shipper logs -f
+  docker exec CONTAINER shipper check
   shipper sandbox --port 8080
   DATADOG_TOKEN=pub0123456789abcdef0123456789abcdef SHIPPER_DATADOG_URL=http://127.0.0.1:8080 \\
     shipper run -- python agent.py start
@@ -49,6 +51,7 @@ variables of `run`
 
 exit status
   run: the agent's own; 128+N when signal N ended it, 127 when CMD is not found, 126 when it cannot be run.
+  check: 0 when every provider that is on took the test line and no variable is wrong, else 1.
   all: 64 wrong command line, 70 a fault of shipper's own, 130 Ctrl-C.
 """
 
@@ -141,6 +144,10 @@ def _other(arguments: list[str]) -> int:
         from shipper.commands.logs import main as logs
 
         return logs(rest)
+    if command == "check":
+        from shipper.check.command import main as check
+
+        return check(rest)
     if command == "sandbox":
         from shipper.sandbox.server import main as sandbox
 
@@ -165,7 +172,7 @@ def _help() -> str:
     rows = []
     for name, variable in ACTING.items():
         default = f"; default {variable.default}" if variable.default else ""
-        rows.append(f"  {name:<23} {variable.meaning}{default}")
+        rows.append(f"  {name:<34} {variable.meaning}{default}")
     return HELP.replace("{variables}", "\n".join(rows))
 
 

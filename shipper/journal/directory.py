@@ -55,7 +55,7 @@ def default_max_bytes(path: str, used_bytes: int) -> int:
     """
     disk = os.statvfs(path)
     bound = min(DEFAULT_MAX_BYTES, (disk.f_bavail * disk.f_frsize + used_bytes) // 2)
-    if _file_system(path) in ("tmpfs", "ramfs"):
+    if file_system(path) in ("tmpfs", "ramfs"):
         limit = memory_limit_bytes()
         if limit is not None:
             bound = min(bound, int(limit * TMPFS_SHARE))
@@ -67,7 +67,7 @@ def segment_bytes(max_bytes: int) -> int:
     return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, max_bytes // 16))
 
 
-def _file_system(path: str) -> str:
+def file_system(path: str) -> str:
     """The type of the file system that ``path`` is on, by /proc/self/mountinfo; "" when it can't be told."""
     path = os.path.realpath(path)
     best, kind = -1, ""
