@@ -18,14 +18,14 @@ settings.register_profile("ci", parent=settings.get_profile("shipper"), derandom
 settings.load_profile("ci" if os.environ.get("CI") else "shipper")
 
 ACTED_ON = ("SHIPPER_", "DATADOG_", "LIVEKIT_", "AWS_", "SENTRY_", "NEW_RELIC_")
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing that the program acts on comes from whoever runs the tests, and no journal goes to the machine's own."""
     for name in list(os.environ):
-        if name.startswith(ACTED_ON) or name.lower() in PROXIES:
+        if name.startswith(ACTED_ON) or name.lower() in NETWORK:
             monkeypatch.delenv(name)
     monkeypatch.setenv("SHIPPER_DIR", str(tmp_path_factory.getbasetemp() / "journal"))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 
 def wait_until(predicate: Callable[[], object], timeout: float = 10.0, what: str = "the condition") -> None:
@@ -19,6 +19,14 @@ def wait_until(predicate: Callable[[], object], timeout: float = 10.0, what: str
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {timeout} s")
         time.sleep(0.01)
+
+
+def variables(url: str, names: Collection[str] | None = None) -> dict[str, str]:
+    """What turns these sinks on, all of them when none is named, and sends them to the sandbox's intakes at ``url``."""
+    from shipper.sandbox.server import INTAKES
+
+    intakes = [intake() for intake in INTAKES if names is None or intake.name in names]
+    return {name: value for intake in intakes for name, value in intake.settings(url).items()}
 
 
 @contextmanager

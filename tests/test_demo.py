@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from shipper.config.registry import REGISTRY
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = [sys.executable, "demo/run.py"]
 LAST_WORDS = "the demo agent's last words, and no newline after them"
-EVEN = "captured = delivered + empty + dropped: it comes out even."
+EVEN = "captured = lines + empty: each provider has each line exactly once."
+TITLES = [entry.title for entry in REGISTRY]
 
 
 @pytest.fixture
@@ -26,13 +29,28 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def assert_even(text: str) -> None:
     assert text.count(LAST_WORDS) == 1
     assert text.rstrip().endswith(EVEN)
-    captured, delivered, empty, dropped = (
-        int(re.findall(rf"^{row} .* ([\d,]+)\r?$", text, re.MULTILINE)[0].replace(",", ""))
-        for row in ("captured", "delivered", "empty, not sent", "dropped")
+    captured, empty = (
+        number(re.findall(rf"^{row} +([\d,]+)", text, re.MULTILINE)[0]) for row in ("captured", "empty, not sent")
     )
-    assert captured == delivered + empty
-    assert dropped == 0
-    assert delivered > 0
+    table = text[text.rindex("\ncaptured  ") :]
+    assert max(map(len, table.split("\n"))) <= 80
+    (header,) = re.findall(r"^ +lines +requests .*$", table, re.MULTILINE)
+    columns = header.split()
+    rows = dict(re.findall(rf"^({'|'.join(TITLES)}) +([\d,]+ .*)$", table, re.MULTILINE))
+    assert list(rows) == TITLES
+    for title, cells in rows.items():
+        row = dict(zip(columns, cells.split(), strict=True))
+        assert number(row["lines"]) == captured - empty > 0
+        assert (row["missing"], row["repeats"]) == ("0", "0")
+        assert number(row["requests"]) > 0
+        assert 0 < number(row["gzipped"]) < number(row["bytes"])
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", row["last"])
+        # CloudWatch says that the group is not there yet, which is how the sink learns it, and has it made.
+        assert row["refused"] == ("1" if title == "CloudWatch" else "0")
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def test_it_ends_by_itself_and_comes_out_even(environment: dict[str, str], tmp_path: Path) -> None:
@@ -42,6 +60,11 @@ def test_it_ends_by_itself_and_comes_out_even(environment: dict[str, str], tmp_p
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert_even(done.stdout)
+    assert re.match(
+        r"A sandbox stands here for Datadog, CloudWatch, Sentry and New Relic\.\n"
+        r"What arrives is shown at http://127\.0\.0\.1:\d+/ ",
+        done.stdout,
+    )
     assert list(tmp_path.iterdir()) == []
 
 

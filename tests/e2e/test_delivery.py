@@ -38,7 +38,7 @@ def sample_lines(stream: str) -> list[bytes]:
     return lines
 
 
-def test_200_000_real_lines_on_both_streams_arrive_each_once_in_order_with_their_fields(
+def test_200_000_real_lines_on_both_streams_arrive_each_once_with_their_fields(
     sandbox: Sandbox, directory: Path, tmp_path: Path
 ) -> None:
     expected: dict[str, list[bytes]] = {}
@@ -61,7 +61,8 @@ def test_200_000_real_lines_on_both_streams_arrive_each_once_in_order_with_their
     assert cursor["empty"] == 200_000 - len(events)
     run = events[0]["run"]
     for stream, numbered in printed.items():
-        got = [event for event in events if event["stream"] == stream]
+        # several requests may be under way at once: `seq` tells the order
+        got = sorted((event for event in events if event["stream"] == stream), key=lambda event: int(event["seq"]))
         assert [event["seq"] for event in got] == [n for n, _ in numbered]
         for event, (_, line) in zip(got, numbered, strict=True):
             check_fields(event, line, run)
@@ -260,7 +261,7 @@ def test_a_corrupt_journal_is_skipped_to_the_next_whole_frame_and_counted(sandbo
     segment = runs.segment_path(run, runs.list_segments(run)[-1])
     with open(segment, "r+b") as file:
         file.seek(os.path.getsize(segment) // 2)
-        file.write(b"\0" * 10)
+        file.write(b"\xff" * 10)  # no zeros: there may be as many already
     with Wrapper(directory, ["true"], sandbox.url) as wrapper:
         assert wrapper.wait() == 0
         assert any("damaged" in message for message in wrapper.said)

@@ -9,38 +9,51 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from shipper.config.registry import REGISTRY
 from shipper.journal import runs
 from shipper.journal.cursor import CursorFile
+from tests.bodies import Event, events_in
+from tests.helpers import variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from shipper.sandbox.intake import Request
     from shipper.sandbox.server import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
-TOKEN = "pub0123456789abcdef0123456789abcdef"
+ALL = tuple(entry.name for entry in REGISTRY)
+TITLES = {entry.name: entry.title for entry in REGISTRY}
 
 
 class Wrapper:
-    """`shipper run -- COMMAND` with its journal in ``directory``; both outputs are kept."""
+    """`shipper run -- COMMAND` with its journal in ``directory``; both outputs are kept.
+
+    ``sinks`` are turned on and sent to ``url``, unless that is None; an empty variable in ``environ`` is left out.
+    """
 
     def __init__(
-        self, directory: Path, command: list[str], url: str | None, environ: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        command: list[str],
+        url: str | None,
+        environ: Mapping[str, str] | None = None,
+        sinks: Collection[str] = ("datadog",),
     ) -> None:
         self.directory = directory
         self.outputs = directory.parent
         self._out = self.outputs / "stdout"
         self._err = self.outputs / "stderr"
-        variables = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        variables |= {"SHIPPER_DIR": str(directory), "SHIPPER_HOST": "worker-1", "SHIPPER_SOURCE": "CA_test"}
-        variables["PYTHONPATH"] = str(ROOT)
+        settings = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        settings |= {"SHIPPER_DIR": str(directory), "SHIPPER_HOST": "worker-1", "SHIPPER_SOURCE": "CA_test"}
+        settings["PYTHONPATH"] = str(ROOT)
         if url is not None:
-            variables |= {"DATADOG_TOKEN": TOKEN, "SHIPPER_DATADOG_URL": url}
-        variables |= environ or {}
+            settings |= variables(url, sinks)
+        settings |= environ or {}
         with open(self._out, "ab") as out, open(self._err, "ab") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "shipper", "run", "--", *command],
-                env=variables,
+                env={name: value for name, value in settings.items() if value},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -99,8 +112,12 @@ class Wrapper:
         """The newest run's directory."""
         return runs.list_runs(str(self.directory))[-1]
 
-    def cursor(self) -> dict[str, Any]:
-        values = CursorFile.read(self.run_path(), "datadog")
+    def said_of(self, sink: str) -> list[str]:
+        """Those that name the provider."""
+        return [message for message in self.said if TITLES[sink] in message]
+
+    def cursor(self, sink: str = "datadog") -> dict[str, Any]:
+        values = CursorFile.read(self.run_path(), sink)
         assert values is not None
         return values
 
@@ -110,24 +127,36 @@ def printing(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-c", code, *arguments]
 
 
-def arrived(sandbox: Sandbox) -> dict[str, Any]:
-    """Datadog's side of the sandbox's summary."""
+def arrived(sandbox: Sandbox, provider: str = "datadog") -> dict[str, Any]:
+    """One provider's side of the sandbox's summary."""
     providers: Any = sandbox.store.summary()["providers"]
-    summary: dict[str, Any] = providers["datadog"]
+    summary: dict[str, Any] = providers[provider]
     return summary
 
 
-def streams(sandbox: Sandbox) -> dict[tuple[str, str], dict[str, Any]]:
+def streams(sandbox: Sandbox, provider: str = "datadog") -> dict[tuple[str, str], dict[str, Any]]:
     """By run and stream."""
-    return {(stream["run"], stream["stream"]): stream for stream in arrived(sandbox)["streams"]}
+    return {(stream["run"], stream["stream"]): stream for stream in arrived(sandbox, provider)["streams"]}
 
 
-def all_events(sandbox: Sandbox) -> list[dict[str, Any]]:
+def all_events(sandbox: Sandbox, provider: str = "datadog", most: int = 1_000_000) -> list[dict[str, Any]]:
+    """As the sandbox shows them, the first ``most``."""
     events: list[dict[str, Any]] = []
     after = 0
-    while True:
-        page: Any = sandbox.store.events(after=after, limit=10_000)
+    while len(events) < most:
+        page: Any = sandbox.store.events(after=after, limit=min(most, 10_000), provider=provider)
         if not page["events"]:
-            return events
+            break
         events += page["events"]
         after = page["last"]
+    return events[:most]
+
+
+def requests(sandbox: Sandbox, provider: str) -> list[Request]:
+    """Those that were taken and held an event, as they came over the wire."""
+    return [kept.request for kept in sandbox.store._kept if kept.intake.name == provider]
+
+
+def as_sent(sandbox: Sandbox, provider: str) -> list[Event]:
+    """Every event in them, under the provider's own names."""
+    return [event for request in requests(sandbox, provider) for event in events_in(provider, request.body)]
