@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import gzip
 import itertools
 import os
 import platform
@@ -25,20 +24,20 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from demo.agent import SCENES, restamped, scene
-from tests.helpers import wait_until
+from shipper.config.registry import REGISTRY
+from tests.bodies import events_in
+from tests.helpers import variables, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
 HERE = Path(__file__).parent
 MB = 1024 * 1024
 TIMES = "\N{MULTIPLICATION SIGN}"
-TOKEN = "pub0123456789abcdef0123456789abcdef"  # made up
+ALL = tuple(entry.name for entry in REGISTRY)
 SHIPPER = (sys.executable, "-I", "-m", "shipper")
 CONSOLE_SCRIPT = Path(sys.executable).parent / "shipper"
 # Nothing of whoever runs the bench: their settings, secrets and proxies would be measured along.
@@ -187,16 +186,17 @@ class Wrapper:
         agent: Sequence[str],
         *,
         url: str = "",
+        sinks: Collection[str] = ("datadog",),
         settings: Mapping[str, str] | None = None,
         reader: Sequence[str] = ("cat",),
         reader_out: int = subprocess.DEVNULL,
     ) -> None:
-        """``url``: the intake; without one no sink is on."""
+        """``url``: the intake of ``sinks``; without one none is on."""
         self._place = Path(tempfile.mkdtemp(prefix="shipper-bench-"))
         self.journal = self._place / "journal"
         environment = {**ENVIRONMENT, "SHIPPER_DIR": str(self.journal), **(settings or {})}
         if url:
-            environment |= {"DATADOG_TOKEN": TOKEN, "SHIPPER_DATADOG_URL": url}
+            environment |= variables(url, sinks)
         self.started = time.monotonic()
         with open(self._place / "said", "wb") as said:
             self._out = subprocess.Popen(reader, stdin=subprocess.PIPE, stdout=reader_out)
@@ -279,22 +279,27 @@ class Request:
     """``arrived_ns``: when its last byte was read, on the monotonic clock, which all processes share."""
 
     arrived_ns: int
+    provider: str
     body: bytes
 
     def events(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = orjson.loads(gzip.decompress(self.body))
-        return found
+        """Flat, each under the provider's own names."""
+        return events_in(self.provider, self.body)
+
+
+PROVIDERS_BY_NUMBER = ("datadog", "cloudwatch", "sentry", "newrelic")
+"""As the intake numbers them."""
 
 
 class Intake:
-    """A provider in a process of its own that accepts everything at once; see intake.py."""
+    """All providers in a process of its own, which accepts everything, ``delay`` seconds late; see intake.py."""
 
-    def __init__(self, *, listening: bool = True) -> None:
+    def __init__(self, *, listening: bool = True, delay: float = 0.0) -> None:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))  # bound, so that nobody gets the port; refused until it listens
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(HERE / "intake.py"), str(listener.fileno())],
+                [sys.executable, "-I", "-S", str(HERE / "intake.py"), str(listener.fileno()), str(delay)],
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -321,8 +326,8 @@ class Intake:
         at = 0
         while at < len(data):
             arrived_ns, size = (int.from_bytes(data[start : start + 8], "big") for start in (at, at + 8))
-            requests.append(Request(arrived_ns, data[at + 16 : at + 16 + size]))
-            at += 16 + size
+            requests.append(Request(arrived_ns, PROVIDERS_BY_NUMBER[data[at + 16]], data[at + 17 : at + 17 + size]))
+            at += 17 + size
         return requests
 
     def wait_quiet(self, seconds: float = 1.5, longest: float = 120.0) -> None:
@@ -350,18 +355,24 @@ class Intake:
         self._process.communicate()
 
 
-def check_arrived(requests: Sequence[Request], printed: Mapping[str, int]) -> None:
-    """Every line of ``printed``, lines by stream, is in exactly one event; BenchError when not."""
-    seqs: dict[str, list[int]] = {stream: [] for stream in printed}
-    for request in requests:
-        for event in request.events():
-            if "seq" in event:
-                seqs[event["stream"]].append(event["seq"])
-    for stream, lines in printed.items():
-        missing = lines - len(set(seqs[stream]))
-        twice = len(seqs[stream]) - len(set(seqs[stream]))
-        if missing or twice:
-            raise BenchError(f"{missing} of {lines} lines of {stream} did not arrive, {twice} arrived twice")
+def check_arrived(
+    requests: Sequence[Request], printed: Mapping[str, int], sinks: Collection[str] = ("datadog",)
+) -> None:
+    """At each provider every line of ``printed``, lines by stream, is in exactly one event; BenchError when not."""
+    for sink in sinks:
+        seqs: dict[str, list[int]] = {stream: [] for stream in printed}
+        for request in requests:
+            if request.provider == sink:
+                for event in request.events():
+                    if "seq" in event:
+                        seqs[event["stream"]].append(event["seq"])
+        for stream, lines in printed.items():
+            missing = lines - len(set(seqs[stream]))
+            twice = len(seqs[stream]) - len(set(seqs[stream]))
+            if missing or twice:
+                raise BenchError(
+                    f"{missing} of {lines} lines of {stream} did not arrive at {sink}, {twice} arrived twice"
+                )
 
 
 # -- lines -------------------------------------------------------------------------------------------------------------

@@ -24,8 +24,7 @@ def drain(path: Path) -> float:
     agent = ["sh", "-c", f"cat {path}; exec sleep 60"]
     with Intake(listening=False) as intake, Wrapper(agent, url=intake.url) as wrapper:
         wrapper.worker_pid()
-        wait_until(lambda: kept(wrapper.journal) > path.stat().st_size, what="the journal's filling")
-        time.sleep(2.0)  # so that the worker has tried, and failed
+        wait_for_journal(wrapper.journal, path.stat().st_size)
         intake.listen()
         began = time.monotonic()
         wrapper.process.terminate()
@@ -36,5 +35,11 @@ def drain(path: Path) -> float:
     return seconds
 
 
-def kept(journal: Path) -> int:
-    return sum(file.stat().st_size for file in journal.rglob("*") if file.is_file())
+def wait_for_journal(journal: Path, size: int) -> None:
+    """Until so much stands in it, and the worker has tried to send it, and failed."""
+
+    def kept() -> int:
+        return sum(file.stat().st_size for file in journal.rglob("*") if file.is_file())
+
+    wait_until(lambda: kept() > size, 60, "the journal's filling")
+    time.sleep(2.0)

@@ -2,6 +2,9 @@
 
 The flood is `cat` of a file, 1 GB/s and more where nobody holds it back. With the provider away the journal has its
 default bound, so that most of the flood is evicted; with it there the journal holds it all, and all must arrive.
+
+The worker with all sinks: idle after some lines; and while a backlog drains to all of them, each of which was
+away at first and then takes 100 ms for an answer, so that many requests are under way at once.
 """
 
 from __future__ import annotations
@@ -10,21 +13,30 @@ import time
 from pathlib import Path
 
 from tests.bench.common import (
+    ALL,
     MB,
+    BenchError,
     Intake,
+    Request,
     Row,
     Wrapper,
     check_arrived,
     memory_mb,
     place,
+    printer,
     progress,
     wait_idle,
     write_flood,
 )
+from tests.bench.drain import wait_for_journal
+from tests.helpers import wait_until
 
 TARGET_SUPERVISOR_MB = 24.0
 TARGET_WORKER_MB = 70.0
+TARGET_ALL_MB = 65.0  # the worker with all four sinks
 AWAY_SECONDS = 5.0  # watched after the flood, for the worker reads on until its first request fails, and tries again
+QUIET_SECONDS = 5.0
+LATE_SECONDS = 0.1  # as a provider far away
 
 
 def measure(quick: bool) -> list[Row]:
@@ -35,6 +47,10 @@ def measure(quick: bool) -> list[Row]:
         lines = write_flood(path, size)
         away = [flood(path, lines, there=False) for _ in range(repeats)]
         there = [flood(path, lines, there=True) for _ in range(repeats)]
+        idle = [idle_with_all() for _ in range(repeats)]
+        backlog = (30 if quick else 100) * MB
+        lines = write_flood(path, backlog)
+        drained = [drain_to_all(path, lines) for _ in range(repeats)]
     megabytes = size // MB
     return [
         Row(
@@ -65,6 +81,14 @@ def measure(quick: bool) -> list[Row]:
             TARGET_WORKER_MB,
             1,
         ),
+        Row("idle memory, worker with all four sinks (RSS)", idle, "MB", TARGET_ALL_MB, 1),
+        Row(
+            f"peak memory while {backlog // MB} MB drain to all four sinks at 100 ms an answer, worker",
+            drained,
+            "MB",
+            TARGET_ALL_MB,
+            1,
+        ),
     ]
 
 
@@ -93,3 +117,48 @@ def flood(path: Path, lines: int, *, there: bool) -> tuple[float, float]:
             check_arrived(intake.take(), {"stdout": lines})
     progress(f"memory, provider {'there' if there else 'away'}: {peaks[0]:.1f} + {peaks[1]:.1f} MB")
     return peaks[0], peaks[1]
+
+
+def idle_with_all() -> float:
+    """The worker's, once each sink has sent something."""
+    with Intake() as intake, Wrapper(printer("pace", "50", "20"), url=intake.url, sinks=ALL) as wrapper:
+        worker = wrapper.worker_pid()
+        wrapper.tell(b"\n")
+        intake.wait_quiet(QUIET_SECONDS)
+        memory = memory_mb(worker, "Rss")
+        wrapper.end_input()
+        wrapper.wait()
+        check_arrived(intake.take(), {"stdout": 20}, ALL)
+    progress(f"memory, all four, idle: {memory:.1f} MB")
+    return memory
+
+
+def drain_to_all(path: Path, lines: int) -> float:
+    """The worker's peak."""
+    agent = ["sh", "-c", f"cat {path}; read end"]
+    settings = {"SHIPPER_JOURNAL_MAX": "2GiB"}
+    with (
+        Intake(listening=False, delay=LATE_SECONDS) as intake,
+        Wrapper(agent, url=intake.url, sinks=ALL, settings=settings) as wrapper,
+    ):
+        worker = wrapper.worker_pid()
+        wait_for_journal(wrapper.journal, path.stat().st_size)
+        intake.listen()
+        requests: list[Request] = []
+
+        def all_there() -> bool:
+            requests.extend(intake.take())
+            return {request.provider for request in requests} == set(ALL)
+
+        wait_until(all_there, 60, "the next attempt of each sink")
+        intake.wait_quiet(3.0)
+        peak = memory_mb(worker, "VmHWM")
+        wrapper.end_input()
+        wrapper.wait()
+        counts = dict.fromkeys(ALL, 0)
+        for request in [*requests, *intake.take()]:
+            counts[request.provider] += len(request.events())
+        if set(counts.values()) != {lines}:
+            raise BenchError(f"{lines} lines, and {counts} arrived")
+    progress(f"memory, all four, draining: {peak:.1f} MB")
+    return peak

@@ -17,7 +17,6 @@ from tests.bench.common import (
     CONSOLE_SCRIPT,
     ENVIRONMENT,
     SHIPPER,
-    TOKEN,
     BenchError,
     Intake,
     Row,
@@ -25,6 +24,7 @@ from tests.bench.common import (
     place,
     progress,
 )
+from tests.helpers import variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def measure(quick: bool) -> list[Row]:
     rows = []
     with place() as directory, place() as other, Intake() as intake:
         environment = {**ENVIRONMENT, "SHIPPER_DIR": directory}
-        shipping = {**ENVIRONMENT, "SHIPPER_DIR": other, "DATADOG_TOKEN": TOKEN, "SHIPPER_DATADOG_URL": intake.url}
+        shipping = {**ENVIRONMENT, "SHIPPER_DIR": other, **variables(intake.url, ["datadog"])}
         acts: dict[str, list[float]] = {name: [] for name in ways}
         first_bytes: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(repeats):
