@@ -104,7 +104,7 @@ def test_every_dependency_is_locked_with_hashes(lock: str) -> None:
     wanted = PYPROJECT["project"]["dependencies"]
     if lock == "requirements-dev.txt":
         wanted = wanted + PYPROJECT["dependency-groups"]["dev"]
-    assert {re.split(r"[<>=]", requirement)[0] for requirement in wanted} <= set(locked)
+    assert {re.split(r"[\[<>=]", requirement)[0] for requirement in wanted} <= set(locked)
 
 
 def test_both_locks_agree() -> None:
