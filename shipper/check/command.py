@@ -12,7 +12,7 @@ import orjson
 
 from shipper.check import place
 from shipper.check.probe import TIMEOUT, probe
-from shipper.check.report import GOOD, NEUTRAL, Report, facts_of, not_enabled, printed, who
+from shipper.check.report import GOOD, NEUTRAL, Report, facts_of, half_set, not_enabled, printed, who
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
 from shipper.messages import say
@@ -85,6 +85,7 @@ def check(environ: Mapping[str, str], timeout: float = TIMEOUT) -> Report:
     """Asks all enabled sinks at once; ends within ``timeout`` seconds and a moment."""
     settings = load(environ)
     problems = list(settings.problems)
+    problems += half_set(environ, settings, problems)
     where = place.find(settings.directories, settings.journal_max_bytes)
     source = who(environ, problems, where.facts)
     facts = facts_of(environ, settings, source, where.facts)
@@ -123,18 +124,26 @@ async def _end() -> None:
 
 def _shows_marks() -> bool:
     try:
-        (GOOD + NEUTRAL).encode(sys.stdout.encoding or "ascii")
+        (GOOD + NEUTRAL).encode(_encoding())
     except (UnicodeError, LookupError):
         return False
     return True
 
 
 def _shows_colour() -> bool:
+    if sys.stdout is None:  # it was closed before we began: the exit status still tells
+        return False
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _write(text: str) -> None:
     """Whatever stdout can show of it."""
-    encoding = sys.stdout.encoding or "ascii"
+    if sys.stdout is None:
+        return
+    encoding = _encoding()
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "ascii"

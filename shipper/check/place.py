@@ -21,13 +21,14 @@ _NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)  # open(2), 
 class Place:
     """The first directory that can be used, or with ``usable`` False the last one tried.
 
+    ``full``: it cannot be used because there is no room, else because of what it is or whose.
     ``exists``: it is there, else the wrapper will make it. ``problem``: why not, or why not for long; in words.
     ``others``: those before it, each with what is wrong with it. Bytes; ``live``: runs that go on in it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.usable = False
+        self.usable = self.full = False
         self.exists = False
         self.problem = ""
         self.others: list[tuple[str, str]] = []
@@ -49,6 +50,7 @@ def find(paths: Sequence[str], max_bytes: int | None) -> Place:
             place.usable = True
             break
         except OSError as error:
+            place.full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             place.problem = (error.strerror or type(error).__name__).lower()
             others.append((path, place.problem))
     place.others = others if place.usable else others[:-1]
@@ -92,6 +94,8 @@ def _nearest(path: str) -> str:
 
 def _try_to_write(path: str) -> None:
     """A file without a name, which is gone when it is closed; where there is none of these the permissions count."""
+    if not os.path.isdir(path):
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     if not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(code, os.strerror(code), path)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from shipper.lines.events import Events
 from shipper.sinks.base import RefusedError, RejectedError, RetryableError, SettingError
-from shipper.sinks.http import proxy_for
+from shipper.sinks.way import Way, proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shipper.config.registry import SinkEntry
     from shipper.journal.facts import Facts
     from shipper.sinks.base import Acceptance, Sink
+    from shipper.sinks.way import Proxy
 
 TIMEOUT = 15.0
 """Seconds for all that is asked of one sink: a name server that is away takes up to 10 (resolv.conf(5): two attempts of
@@ -28,33 +29,22 @@ TIMEOUT = 15.0
 SOON_DAYS = 14
 """A certificate that ends within so many days is worth a word."""
 
-REMEDIES = {
-    "name": "Check the spelling of the host, and the name server of this container.",
-    "connection": "Check that a firewall or network policy lets this container reach it; HTTPS_PROXY names a proxy.",
-    "certificate": (
-        "A proxy that opens TLS needs its certificate authority in SSL_CERT_FILE; a wrong clock does this too."
-    ),
-    "tls": "Check that this is the port for https, and that nothing on the way alters the traffic.",
-}
-
-
 _WAITING = "Until it takes lines they wait in the journal."
 
 
 class Reach:
-    """How far one gets without a request. ``failed``: the step that did not work, "" when all did.
+    """How far one gets without a request.
 
     ``addresses`` are of the server, or of the proxy in front of it. ``tls`` ("TLSv1.3") and ``valid_until`` (seconds
     since 1970) stay empty with a proxy or without TLS.
     """
 
-    def __init__(self, encrypted: bool, proxy: str) -> None:
+    def __init__(self, encrypted: bool, proxy: Proxy | None) -> None:
         self.encrypted = encrypted
         self.proxy = proxy
         self.addresses: list[str] = []
         self.tls = ""
         self.valid_until: float | None = None
-        self.failed = ""
 
 
 class Probe:
@@ -96,7 +86,8 @@ async def probe(entry: SinkEntry, environ: Mapping[str, str], facts: Facts, time
             await _send(sink, facts, found)
     except TimeoutError:
         found.timed_out = True
-        found.fail(f"{sink.destination} did not answer within {timeout:g} s. {REMEDIES['connection']} {_WAITING}")
+        way = Way(sink.url, environ, entry.title)
+        found.fail(f"{way.no_answer(timeout).rstrip('.')}: {way.doubt()} {_WAITING}")
     except Exception as error:  # noqa: BLE001  a fault of ours: said, without its message, which may hold anything
         found.fail(f"Trying {entry.title} failed unexpectedly ({_named(error)}).")
     finally:
@@ -113,18 +104,16 @@ def _build(entry: SinkEntry, environ: Mapping[str, str]) -> Sink:
 
 async def reach(url: str, environ: Mapping[str, str]) -> Reach:
     """Resolves the name that is connected to and, where nothing stands between, shakes hands."""
-    proxy = proxy_for(url, environ) or ""
-    found = Reach(url.startswith("https:"), urlsplit(proxy).netloc.rpartition("@")[2])
-    parts = urlsplit(proxy or url)
+    proxy = proxy_for(url, environ)
+    found = Reach(url.startswith("https:"), proxy)
+    parts = urlsplit(proxy.url if proxy else url)
     host = parts.hostname or ""
-    found.failed = "name"
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, ValueError):
         return found
     found.addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-    found.failed = ""
     context = ssl.create_default_context() if found.encrypted and not proxy else None
     await _connect(found, host, port, context)
     return found
@@ -134,14 +123,7 @@ async def _connect(found: Reach, host: str, port: int, context: ssl.SSLContext |
     """TLS is verified as `sinks.http` verifies it."""
     try:
         _, writer = await asyncio.open_connection(host, port, ssl=context)
-    except ssl.CertificateError:
-        found.failed = "certificate"
-        return
-    except ssl.SSLError:
-        found.failed = "tls"
-        return
-    except OSError:
-        found.failed = "connection"
+    except OSError:  # of TLS too; the request after it fares no better, and says so
         return
     try:
         session: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
@@ -164,8 +146,7 @@ async def _send(sink: Sink, facts: Facts, found: Probe) -> None:
         await sink.open()
         acceptance = await sink.send(sink.encoder(facts)([(events, 0, 1)], now_ms))
     except RetryableError as error:
-        failed = found.reach.failed if found.reach is not None else ""
-        found.fail(" ".join(filter(None, (str(error), REMEDIES.get(failed, ""), _WAITING))))
+        found.fail(f"{error} {_WAITING}")
     except RejectedError as error:
         found.fail(f"{error} That was a test line, so no line may get through: please report this.")
     except RefusedError as error:
@@ -187,7 +168,7 @@ def _how(reached: Reach | None) -> str:
     """What the connection was like, for one that worked."""
     if reached is None:
         return ""
-    through = f", through the proxy {reached.proxy}" if reached.proxy else ""
+    through = f", through {reached.proxy}" if reached.proxy else ""
     if not reached.encrypted:
         return f"{through}, not encrypted"
     if reached.proxy or not reached.tls:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from shipper import __version__
-from shipper.config import secret
+from shipper.config import Problem, secret
 from shipper.config.identity import find_host, find_source
 from shipper.config.registry import REGISTRY
 from shipper.journal.facts import Facts, new_run_id
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from shipper.check.place import Place
     from shipper.check.probe import Probe
-    from shipper.config import Problem, Settings
+    from shipper.config import Settings
+    from shipper.config.registry import SinkEntry
 
 UNKNOWN_SOURCE = "shipper-check"
 """The source of the test line where only the agent's command would tell it."""
@@ -38,11 +39,12 @@ class Source(NamedTuple):
 
 
 class Off(NamedTuple):
-    """A sink that is not enabled."""
+    """A sink that is not enabled. ``left_out``: by SHIPPER_SINKS alone, its secrets are set."""
 
     name: str
     title: str
     reason: str
+    left_out: bool
 
 
 class Report:
@@ -100,6 +102,8 @@ class Report:
         if self.probes:
             taken = sum(probe.accepted for probe in self.probes)
             parts.append(f"{taken} of {len(self.probes)} {_plural('sink', len(self.probes))} took the test line")
+        elif left_out := [off.title for off in self.off if off.left_out]:
+            parts.append(f"Nothing is forwarded: SHIPPER_SINKS leaves out {' and '.join(left_out)}")
         else:
             parts.append(
                 "Nothing is forwarded: no sink is enabled. Setting its secret turns one on: "
@@ -152,7 +156,7 @@ def _sink_json(probe: Probe) -> dict[str, object]:
         "accepted": probe.accepted,
         "destination": probe.destination or None,
         "place": probe.place or None,
-        "proxy": (reach.proxy or None) if reach else None,
+        "proxy": reach.proxy.address if reach and reach.proxy else None,
         "addresses": reach.addresses if reach else [],
         "encrypted": reach.encrypted if reach else None,
         "tls": (reach.tls or None) if reach else None,
@@ -201,22 +205,49 @@ def facts_of(environ: Mapping[str, str], settings: Settings, source: Source, liv
 
 def not_enabled(environ: Mapping[str, str], settings: Settings) -> list[Off]:
     found = []
-    narrowed = environ.get("SHIPPER_SINKS", "").strip()
+    names = [name.strip() for name in environ.get("SHIPPER_SINKS", "").lower().split(",")]
     for entry in REGISTRY:
         if entry.name in settings.sinks:
             continue
-        missing = [name for name in entry.secrets if secret(environ, name) is None]
+        missing = _missing(entry, environ)
         unread = [f"{name}_FILE" for name in missing if environ.get(f"{name}_FILE", "").strip()]
         if unread:
             reason = f"{' and '.join(unread)} {'holds' if len(unread) == 1 else 'hold'} no secret that could be read"
         elif missing:
-            reason = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
-            if len(missing) < len(entry.secrets):
-                reason += f", {' and '.join(name for name in entry.secrets if name not in missing)} is"
+            reason = _half(entry, missing)
+        elif "none" in names:
+            reason = f"SHIPPER_SINKS {'names it, but ' if entry.name in names else 'leaves it out ('}none"
+            reason += " beside it" if entry.name in names else ")"
         else:
-            reason = f"SHIPPER_SINKS leaves it out ({'none' if narrowed.lower() == 'none' else 'it names others'})"
-        found.append(Off(entry.name, entry.title, reason))
+            reason = "SHIPPER_SINKS leaves it out (it names others)"
+        found.append(Off(entry.name, entry.title, reason, not missing))
     return found
+
+
+def half_set(environ: Mapping[str, str], settings: Settings, problems: Sequence[Problem]) -> list[Problem]:
+    """One for each sink of whose secrets a part is set. `shipper run` says nothing of it: what an agent has for other
+    things of AWS is no mistake there, and it would be told at every start. Who asks `check` wants to know."""
+    found: list[Problem] = []
+    if environ.get("SHIPPER_SINKS", "").strip():
+        return found  # it leaves the sink out, or names it, of which the settings tell
+    told = {problem.variable for problem in problems}
+    for entry in REGISTRY:
+        missing = _missing(entry, environ)
+        if entry.name in settings.sinks or len(missing) in (0, len(entry.secrets)):
+            continue
+        if told.isdisjoint({f"{name}_FILE" for name in missing}):
+            found.append(Problem(missing[0], f"{_half(entry, missing)}: nothing is sent to {entry.title}"))
+    return found
+
+
+def _missing(entry: SinkEntry, environ: Mapping[str, str]) -> list[str]:
+    return [name for name in entry.secrets if secret(environ, name) is None]
+
+
+def _half(entry: SinkEntry, missing: Sequence[str]) -> str:
+    there = [name for name in entry.secrets if name not in missing]
+    beside = f", {' and '.join(there)} is" if there else ""
+    return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set{beside}"
 
 
 def _with_place(probe: Probe) -> str:
@@ -227,9 +258,14 @@ def _with_place(probe: Probe) -> str:
 def _journal(place: Place) -> tuple[str, str, str]:
     others = "".join(f" {path} is passed over: {why}." for path, why in place.others)
     if not place.usable:
+        remedy = (
+            "make room there, or let SHIPPER_DIR name a directory where there is some"
+            if place.full
+            else "SHIPPER_DIR names a directory that this user may write to"
+        )
         text = (
             f"{place.path} cannot be used: {place.problem}.{others} The agent would run, and nothing be forwarded; "
-            "SHIPPER_DIR names a directory that this user may write to."
+            f"{remedy}."
         )
         return BAD, "journal", text
     state = f"owner {place.owner}, mode {place.mode:04o}" if place.exists else "will be made"

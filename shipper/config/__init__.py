@@ -7,7 +7,7 @@ sooner than a file or a mistake asks for them.
 """
 
 from shipper.config.problems import Problem
-from shipper.config.secrets import secret
+from shipper.config.secrets import in_quotes, secret, variable_of
 from shipper.config.settings import Settings, load
 
-__all__ = ["Problem", "Settings", "load", "secret"]
+__all__ = ["Problem", "Settings", "in_quotes", "load", "secret", "variable_of"]

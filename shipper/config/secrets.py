@@ -29,11 +29,23 @@ def secret(environ: Mapping[str, str], name: str, problems: list[Problem] | None
     return value or None
 
 
+def variable_of(environ: Mapping[str, str], name: str) -> str:
+    """NAME_FILE where the secret comes, or would come, from the file; else NAME."""
+    file = f"{name}_FILE"
+    return file if environ.get(file, "").strip() and not environ.get(name, "").strip() else name
+
+
+def in_quotes(value: str) -> bool:
+    """As `docker run --env-file` leaves them, which takes them for a part of the value."""
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+
+
 def _from_file(variable: str, path: str) -> tuple[str, str]:
     """The file's content and a problem's sentence; one of them is empty."""
     instead = "the secret counts as not set"
     if not path.startswith("/"):  # a secret put here by mistake must not be shown
-        what = f"{variable} holds no path that begins with / (not shown here, in case it is the secret itself)"
+        quotes = "has quotes around it and so " if in_quotes(path) else ""
+        what = f"{variable} {quotes}holds no path that begins with / (not shown here, in case it is the secret itself)"
         return "", f"{what}: {instead}"
     try:
         value = read_text(path).strip()

@@ -11,7 +11,7 @@ from shipper.config.variables import ACTING, LATER, PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 MAX_TAGS = 100  # Datadog's own limit a log (docs.datadoghq.com/logs, read 2026-11)
@@ -153,7 +153,7 @@ def _sinks(environ: Mapping[str, str], problems: list[Problem]) -> tuple[str, ..
     allowed = f"allowed is a comma list of {', '.join(known)}, or none"
     for name in names:
         if name not in (*known, "none"):
-            what = f"SHIPPER_SINKS names {quoted(name)}, {allowed}: it is left out"
+            what = f"SHIPPER_SINKS names {quoted(name)}, {allowed}: it is left out{_near(name, known)}"
         elif name == "none" and len(names) > 1:
             what = "SHIPPER_SINKS names none beside others, allowed is none alone: nothing is forwarded"
         else:
@@ -214,11 +214,14 @@ def _names_that_do_not_act(environ: Mapping[str, str]) -> list[Problem]:
 
 
 def _suggestion(name: str) -> str:
-    near = [bare] if (bare := name.removeprefix(PREFIX)) in ACTING else []
-    if not near:
-        import difflib
+    bare = name.removeprefix(PREFIX)
+    return f": did you mean {bare}?" if bare in ACTING else _near(name, (*ACTING, *LATER))
 
-        near = difflib.get_close_matches(name, (*ACTING, *LATER), n=1)
+
+def _near(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {near[0]}?" if near else ""
 
 

@@ -71,9 +71,8 @@ from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 from isal import isal_zlib
 
 from shipper import __version__
-from shipper.config import secret
+from shipper.config import secret, variable_of
 from shipper.config.problems import clean as printable
-from shipper.config.problems import quoted
 from shipper.config.registry import enabled
 from shipper.lines.deep import json_text, shallow
 from shipper.lines.levels import LEVELS
@@ -89,8 +88,9 @@ from shipper.sinks.base import (
     Sink,
     SinkError,
 )
-from shipper.sinks.http import CONNECT_TIMEOUT, MAX_ANSWER_BYTES, TOTAL_TIMEOUT, proxy_for, retry_after
-from shipper.sinks.parts import HEADER_SAFE, clean, fitting, kind_of, moved_to, other_server
+from shipper.sinks.http import CONNECT_TIMEOUT, MAX_ANSWER_BYTES, TOTAL_TIMEOUT, retry_after
+from shipper.sinks.parts import ACCESS_KEY, clean, fitting, moved_to, other_server, own_secret, shown
+from shipper.sinks.way import Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -226,7 +226,8 @@ class CloudWatch(Sink):
         self._client = _client(keys, region, other)
         self.url = self._client.meta.endpoint_url
         self.destination = urlsplit(self.url).netloc
-        self.http = Wire(self.url, proxy_for(self.url, environ))
+        origin = self._endpoint_variable or f"{region} in AWS_REGION"
+        self.http = Wire(self.url, Way(self.url, environ, self.title, origin))
         self._crew: _Crew | None = None
         self._bodies = threading.local()
         self._client.meta.events.register(f"before-call.cloudwatch-logs.{PUT}", self._put_in_place)
@@ -271,6 +272,8 @@ class CloudWatch(Sink):
                 keys, region, environ, endpoint=endpoint, names=Names(group, stream), raw=form == "raw",
                 retention_days=int(days or 0),
             )  # fmt: skip
+        except SettingError:
+            raise
         except ValueError:  # botocore's: a host that cannot be one
             raise _setting(endpoint[0] or "AWS_REGION", environ, "leads to no host that there could be") from None
 
@@ -339,10 +342,6 @@ class CloudWatch(Sink):
 
     def _attempt(self, request: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """The answer. Raises ClientError when it is an error, and RetryableError when there is none."""
-        if self.http.proxy and urlsplit(self.http.proxy).scheme not in ("http", "https"):
-            raise RetryableError(
-                f"The proxy {_bare(self.http.proxy)} is none for HTTP, by its scheme: {self.destination} got nothing."
-            )
         try:
             return request()
         except ClientError:
@@ -409,9 +408,8 @@ class CloudWatch(Sink):
         action = f"logs:{operation}"
         # the code may be anything that came over the wire
         said = f"{printable(code, 60)}, status {status}" if typed else f"status {status}"
-        proxy = self.http.proxy
-        if status == 407 or (proxy and not typed and status == 403):
-            return RetryableError(f"The proxy {_bare(proxy) or host} or {host} refused the request ({said}).", after)
+        if not typed and self.http.way.may_be_the_proxys(status):
+            return RetryableError(self.http.way.refused_on_the_way(status), after)
         if code in WRONG_CLOCK or (code == "InvalidSignatureException" and re.search(r"expired|not yet", _text(error))):
             return RetryableError(
                 f"CloudWatch ({host}) refused the time in a request ({said}): is this machine's clock right?", after
@@ -444,11 +442,7 @@ class CloudWatch(Sink):
         if code == MISSING:
             return RetryableError(f"CloudWatch ({host}) does not know the log group or stream yet ({said}).", after)
         if 300 <= status < 400:
-            return RetryableError(
-                f"{host} answered with a redirect ({status}), which is not followed: is it CloudWatch, or a proxy that "
-                "wants a login?",
-                after,
-            )
+            return RetryableError(self.http.way.redirected(status), after)
         return RetryableError(f"{host} gave an answer that CloudWatch does not give ({said}).", after)
 
     def _forbidden(self, action: str, said: str) -> RefusedError:
@@ -468,7 +462,10 @@ class CloudWatch(Sink):
         variable = self._keys.variables.get(name, name)
         hint = "check it"
         if self._keys.access_key.startswith("ASIA") and self._keys.session_token is None:
+            token = self._keys.variables["AWS_SESSION_TOKEN"]
             hint = "such a key is temporary and needs AWS_SESSION_TOKEN"
+            if token.endswith("_FILE"):
+                hint = f"such a key is temporary and needs a session token; {token} names no file that holds one"
         elif code.startswith("ExpiredToken"):
             hint = "it has expired, set a new one"
         return RefusedError(
@@ -480,41 +477,44 @@ class CloudWatch(Sink):
         return f"turn CloudWatch off with SHIPPER_SINKS={','.join(self._others) or 'none'}"
 
     def _words(self, error: BaseException) -> str:
-        host, proxy = self.destination, _bare(self.http.proxy)
+        way = self.http.way
         chain = list(_causes(error))
-        where = f"the proxy {proxy}" if proxy else host
         if certificate := next((cause for cause in chain if isinstance(cause, ssl.SSLCertVerificationError)), None):
-            reason = certificate.verify_message or "it does not verify"
-            return f"The certificate of {host} was not verified ({reason}): nothing was sent to it."
+            return way.not_verified(certificate.verify_message, certificate.verify_code)
         if isinstance(error, SSLError) or any(isinstance(cause, ssl.SSLError) for cause in chain):
-            return f"No TLS connection to {host} came about: nothing was sent to it."
+            return way.no_tls()
         for cause in chain:
             if status := re.search(r"Tunnel connection failed: (\d{3})", str(cause)):
-                return f"{_capital(where)} refused to connect to {host} (status {status[1]})."
+                return way.not_tunnelled(int(status[1]))
         if any(isinstance(cause, (socket.gaierror, urllib3.exceptions.NameResolutionError)) for cause in chain):
-            if proxy:
-                return f"The name of {where} could not be resolved."
-            remedy = (
-                f"is {self._endpoint_variable} right?"
-                if self._endpoint_variable
-                else f"is {self._region} in AWS_REGION a region of AWS's, and is there a network?"
-            )
-            return f"The name {host} could not be resolved: {remedy}"
+            return way.unresolved()
         if isinstance(error, ReadTimeoutError):
-            return f"{host} did not answer within {self.http.total_timeout:g} s."
+            return self._late(chain)
+        if any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in chain):
+            return way.closed()  # also by a proxy that could be reached, which botocore says it could not
         late = (ConnectTimeoutError, urllib3.exceptions.ConnectTimeoutError)
         refused = (EndpointConnectionError, ProxyConnectionError, urllib3.exceptions.NewConnectionError)
         if any(isinstance(cause, refused) for cause in chain):
             number = next((cause.errno for cause in chain if isinstance(cause, OSError) and cause.errno), 0)
             if number or not any(isinstance(cause, TimeoutError) for cause in chain):
-                return f"{_capital(where)} could not be reached ({os.strerror(number) if number else 'no connection'})."
+                return way.unreachable(os.strerror(number) if number else "no connection")
         if any(isinstance(cause, late) for cause in chain):
-            return f"No connection to {where} within {self.http.connect_timeout:g} s."
+            return way.not_connected(self.http.connect_timeout)
         if any(isinstance(cause, TimeoutError) for cause in chain):
-            return f"{host} did not answer within {self.http.total_timeout:g} s."
+            return way.no_answer(self.http.total_timeout)
         if any(isinstance(cause, (ConnectionError, urllib3.exceptions.ProtocolError)) for cause in chain):
-            return f"{host} closed the connection before it answered."
-        return f"{host} sent what is no answer of CloudWatch's ({type(error).__name__})."
+            return way.closed()
+        return f"{self.destination} sent{way.through} what is no answer of CloudWatch's ({type(error).__name__})."
+
+    def _late(self, chain: Sequence[BaseException]) -> str:
+        """urllib3 waits for a proxy's answer, and for the server's in TLS, as long as for a connection, and calls both
+        a read time-out; only its text tells for how long it waited."""
+        for cause in chain:
+            if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
+                waited = re.search(r"read timeout=([\d.]+)", str(cause))
+                if waited and float(waited[1]) == self.http.connect_timeout != self.http.total_timeout:
+                    return self.http.way.not_connected(self.http.connect_timeout)
+        return self.http.way.no_answer(self.http.total_timeout)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -532,15 +532,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [getattr(cause, "reason", None), cause.__cause__, cause.__context__]
 
 
-def _capital(words: str) -> str:
-    return f"T{words[1:]}" if words.startswith("the ") else words
-
-
-def _bare(url: str | None) -> str:
-    """Host and port: a proxy's address may carry a password."""
-    return urlsplit(url or "").netloc.rpartition("@")[2]
-
-
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
@@ -551,33 +542,23 @@ def _text(error: Any) -> str:
 
 
 def _setting(variable: str, environ: Mapping[str, str], what: str) -> SettingError:
-    value = quoted(environ.get(variable, ""))
+    value = shown(environ.get(variable, ""))
     return SettingError(variable, f"{variable} is {value}, which {what}: nothing is sent to CloudWatch.")
 
 
 def _keys(environ: Mapping[str, str]) -> Keys:
-    values: dict[str, str] = {}
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        value = secret(environ, name) or ""
-        if not value and name == "AWS_SESSION_TOKEN":
-            continue
-        problem = ""
-        kind = kind_of(value)
-        if not value:
-            problem = "is not set"
-        elif not HEADER_SAFE.fullmatch(value):
-            problem = "holds characters that no key has"
-        elif kind and name == "AWS_ACCESS_KEY_ID" and "AWS" not in kind:
-            problem = f"looks like {kind}"
-        elif kind and name != "AWS_ACCESS_KEY_ID":
-            problem = f"looks like {kind}" + (", which belongs in AWS_ACCESS_KEY_ID" if "AWS" in kind else "")
-        if problem:
-            raise SettingError(name, f"{name} {problem}: nothing is sent to CloudWatch.")
-        values[name] = value
-    variables = {name: name if environ.get(name, "").strip() else f"{name}_FILE" for name in values}
-    return Keys(
-        values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"], values.get("AWS_SESSION_TOKEN"), variables
-    )
+    title = CloudWatch.title
+    access_key, access_variable = own_secret(environ, "AWS_ACCESS_KEY_ID", title, "key", (ACCESS_KEY,))
+    secret_key, secret_variable = own_secret(environ, "AWS_SECRET_ACCESS_KEY", title, "key", ())
+    session_token = None
+    if secret(environ, "AWS_SESSION_TOKEN"):
+        session_token, _ = own_secret(environ, "AWS_SESSION_TOKEN", title, "key", ())
+    variables = {
+        "AWS_ACCESS_KEY_ID": access_variable,
+        "AWS_SECRET_ACCESS_KEY": secret_variable,
+        "AWS_SESSION_TOKEN": variable_of(environ, "AWS_SESSION_TOKEN"),
+    }
+    return Keys(access_key, secret_key, session_token, variables)
 
 
 def _acceptance(answer: Mapping[str, Any], body: LogBody) -> Acceptance | None:
@@ -804,15 +785,15 @@ class Wire:
     """Where and how requests go. Time-outs are in seconds and count from `open` on; ``total_timeout`` is for a piece of
     the answer."""
 
-    def __init__(self, base: str, proxy: str | None) -> None:
+    def __init__(self, base: str, way: Way) -> None:
         self.base = base
-        self.proxy = proxy
+        self.way = way
         self.connect_timeout = CONNECT_TIMEOUT
         self.total_timeout = TOTAL_TIMEOUT
 
     def session(self) -> URLLib3Session:
         # never None: botocore would then look into the environment
-        proxies = {urlsplit(self.base).scheme: self.proxy} if self.proxy else {}
+        proxies = {urlsplit(self.base).scheme: self.way.proxy.url} if self.way.proxy else {}
         return _HttpSession(
             verify=True,
             proxies=proxies,

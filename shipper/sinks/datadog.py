@@ -29,8 +29,6 @@ import orjson
 from isal import isal_zlib
 
 from shipper import __version__
-from shipper.config import secret
-from shipper.config.problems import quoted
 from shipper.lines.deep import json_text, shallow
 from shipper.lines.levels import LEVELS
 from shipper.sinks.base import (
@@ -45,7 +43,7 @@ from shipper.sinks.base import (
     Sink,
 )
 from shipper.sinks.http import Http
-from shipper.sinks.parts import HEADER_SAFE, fitting, fragment, kind_of, moved_to, other_server
+from shipper.sinks.parts import API_KEY, CLIENT_TOKEN, fitting, fragment, moved_to, other_server, own_secret, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,26 +111,21 @@ class Datadog(Sink):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        token = secret(environ, "DATADOG_TOKEN") or ""
-        if not HEADER_SAFE.fullmatch(token):
-            what = "holds characters that no token has" if token else "is not set"
-            raise SettingError("DATADOG_TOKEN", f"DATADOG_TOKEN {what}: nothing is sent to Datadog.")
-        if (kind := kind_of(token)) and "Datadog" not in kind:
-            raise SettingError("DATADOG_TOKEN", f"DATADOG_TOKEN looks like {kind}: nothing is sent to Datadog.")
+        token, variable = own_secret(environ, "DATADOG_TOKEN", cls.title, "token", (CLIENT_TOKEN, API_KEY))
         value = environ.get("DATADOG_REGION", "").strip()
         region = value.lower() or "us1"
         region = _OTHER_NAMES.get(region, region)
         if region not in REGIONS:
             raise SettingError(
                 "DATADOG_REGION",
-                f"DATADOG_REGION is {quoted(value)}, which is none of {', '.join(REGIONS)} and none of their sites: "
+                f"DATADOG_REGION is {shown(value)}, which is none of {', '.join(REGIONS)} and none of their sites: "
                 "nothing is sent to Datadog.",
             )
         base = f"https://{intake(region, _CLIENT_TOKEN.fullmatch(token) is not None)}"
-        variable = "DATADOG_TOKEN" if environ.get("DATADOG_TOKEN", "").strip() else "DATADOG_TOKEN_FILE"
-        return cls(
-            token, region, Http(other_server(environ, "SHIPPER_DATADOG_URL", cls.title) or base, environ), variable
-        )
+        origin = f"{region} in DATADOG_REGION" if value else ""
+        if other := other_server(environ, "SHIPPER_DATADOG_URL", cls.title):
+            base, origin = other, "SHIPPER_DATADOG_URL"
+        return cls(token, region, Http(base, environ, title=cls.title, origin=origin), variable)
 
     async def open(self) -> None:
         await self.http.open()

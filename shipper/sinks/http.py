@@ -2,8 +2,8 @@
 
 - TLS is verified against the system's certificates (OpenSSL's defaults; SSL_CERT_FILE and SSL_CERT_DIR count). There is
   no way to turn that off.
-- HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (names and the names below them, `*`) count, in either case, the lower
-  one first, as curl has it. aiohttp's own trust_env is not used: it would read the agent's ~/.netrc at every request.
+- The proxy and every sentence are `way`'s. aiohttp's own trust_env is not used: it would read the agent's ~/.netrc at
+  every request.
 - No cookies, no redirects (a log intake that redirects is something else), at most 64 KiB of an answer are read.
 - A POST is never sent again here: what the caller cannot tell, whether it arrived, is the sender's to decide.
 """
@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import email.utils
 import os
+import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
 from shipper import __version__
 from shipper.sinks.base import RetryableError
+from shipper.sinks.way import Way
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,8 @@ class Answer(NamedTuple):
 
 
 class Http:
-    """Requests to one server. ``base`` is scheme, host and port without a slash at the end.
+    """Requests to one server. ``base`` is scheme, host and port without a slash at the end; ``title`` and ``origin``
+    are `Way`'s, which may raise SettingError.
 
     Time-outs are in seconds and count from `open` on. ``sent_bytes``: bodies handed to the network, whatever became of
     them.
@@ -56,13 +58,16 @@ class Http:
         base: str,
         environ: Mapping[str, str],
         *,
+        title: str = "",
+        origin: str = "",
         connect_timeout: float = CONNECT_TIMEOUT,
         total_timeout: float = TOTAL_TIMEOUT,
     ) -> None:
         self.base = base
-        self.host = urlsplit(base).netloc
+        self.way = Way(base, environ, title, origin)
+        self.host = self.way.host
         self.sent_bytes = 0
-        self._proxy = proxy_for(base, environ)
+        self._proxy = self.way.proxy.url if self.way.proxy else None
         self.connect_timeout = connect_timeout
         self.total_timeout = total_timeout
         self._session: aiohttp.ClientSession | None = None
@@ -107,38 +112,38 @@ class Http:
             message = self._words(error)
             raise RetryableError(message) from None  # the original may show headers or a proxy's password
         if 300 <= answer.status < 400:
-            raise RetryableError(
-                f"{self.host} answered with a redirect ({answer.status}), which is not followed: is it the intake, "
-                "or a proxy that wants a login?",
-                answer.after,
-            )
+            raise RetryableError(self.way.redirected(answer.status), answer.after)
+        if self.way.may_be_the_proxys(answer.status):
+            raise RetryableError(self.way.refused_on_the_way(answer.status), answer.after)
         return answer
 
     def _words(self, error: BaseException) -> str:
-        host = self.host
-        where = f"the proxy {_bare(self._proxy)}" if self._proxy else host
+        way = self.way
         if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):
             why = getattr(error, "certificate_error", error)
-            reason = getattr(why, "verify_message", "") or "it does not verify"
-            return f"The certificate of {host} was not verified ({reason}): nothing was sent to it."
+            of_proxy = getattr(error, "host", way.host_name) != way.host_name
+            return way.not_verified(
+                getattr(why, "verify_message", ""), getattr(why, "verify_code", 0), of_proxy=of_proxy
+            )
         if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
-            return f"No TLS connection to {host} came about: nothing was sent to it."
+            return way.no_tls()
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            return f"{where} refused to connect to {host} (status {error.status})."
+            return way.not_tunnelled(error.status)
         if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return f"The name of {where} could not be resolved."
+            return way.unresolved()
         if isinstance(error, aiohttp.ClientConnectorError):
-            reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
-            return f"{where} could not be reached ({reason})."
+            if isinstance(error.os_error, socket.gaierror):
+                return way.unresolved()
+            return way.unreachable(os.strerror(error.os_error.errno) if error.os_error.errno else "no connection")
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return f"No connection to {where} within {self.connect_timeout:g} s."
+            return way.not_connected(self.connect_timeout)
         if isinstance(error, TimeoutError):
-            return f"{host} did not answer within {self.total_timeout:g} s."
+            return way.no_answer(self.total_timeout)
         if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)):
-            return f"{host} closed the connection before it answered."
+            return way.closed()
         if isinstance(error, aiohttp.ClientPayloadError):
-            return f"{host} broke off in the middle of its answer."
-        return f"{host} sent what is no HTTP answer ({type(error).__name__})."
+            return way.broken_off()
+        return way.no_http(type(error).__name__)
 
 
 async def _answer(response: aiohttp.ClientResponse) -> Answer:
@@ -175,27 +180,3 @@ def _date(value: str) -> float | None:
         return email.utils.parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def proxy_for(base: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy that the environment names for this server, or None."""
-    url = urlsplit(base)
-    for name in (f"{url.scheme}_proxy", "all_proxy"):
-        # HTTP_PROXY in upper case counts too: unlike a CGI script, nothing sets our environment from a request.
-        proxy = (environ.get(name) or environ.get(name.upper()) or "").strip()
-        if proxy:
-            break
-    else:
-        return None
-    host = (url.hostname or "").lower()
-    for exception in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").lower().split(","):
-        name = exception.strip().removeprefix("*").removeprefix(".")
-        if exception.strip() == "*" or (name and f".{host}".endswith((f".{name}", f".{name.partition(':')[0]}"))):
-            return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _bare(url: str | None) -> str:
-    """Scheme, host and port: a proxy's address may carry a password."""
-    parts = urlsplit(url or "")
-    return parts.netloc.rpartition("@")[2]

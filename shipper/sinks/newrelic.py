@@ -38,7 +38,6 @@ from uuid import UUID
 import orjson
 from isal import isal_zlib
 
-from shipper.config import secret
 from shipper.lines.deep import json_text
 from shipper.lines.levels import LEVELS
 from shipper.lines.names import CLAIMED, MOVED
@@ -50,11 +49,20 @@ from shipper.sinks.base import (
     RefusedError,
     RejectedError,
     RetryableError,
-    SettingError,
     Sink,
 )
 from shipper.sinks.http import Http
-from shipper.sinks.parts import HEADER_SAFE, clean, fitting, flat, fragment, kind_of, moved_to, other_server
+from shipper.sinks.parts import (
+    LICENSE_KEY,
+    clean,
+    fitting,
+    flat,
+    fragment,
+    moved_to,
+    other_server,
+    own_secret,
+    wrong_secret,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,21 +142,15 @@ class NewRelic(Sink):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        name = "NEW_RELIC_LICENSE_KEY"
-        key = secret(environ, name) or ""
-        if not HEADER_SAFE.fullmatch(key):
-            what = "holds characters that no key has" if key else "is not set"
-            raise SettingError(name, f"{name} {what}: nothing is sent to New Relic.")
-        if (kind := kind_of(key)) and kind != "a license key of New Relic's":
-            raise SettingError(name, f"{name} looks like {kind}: nothing is sent to New Relic.")
-        if not re.fullmatch("[a-z]*", region_of(key)):
-            raise SettingError(
-                name,
-                f"{name} names no region in what stands before its first x, as a key with one does (eu01xx...): "
-                "nothing is sent to New Relic.",
-            )
-        base = other_server(environ, "SHIPPER_NEW_RELIC_URL", cls.title) or f"https://{intake(region_of(key))}"
-        return cls(key, Http(base, environ), name if environ.get(name, "").strip() else f"{name}_FILE")
+        key, variable = own_secret(environ, "NEW_RELIC_LICENSE_KEY", cls.title, "key", (LICENSE_KEY,))
+        region = region_of(key)
+        if not re.fullmatch("[a-z]*", region):
+            why = "names no region in what stands before its first x, as a key with one does (eu01xx...)"
+            raise wrong_secret(variable, why, cls.title)
+        base, origin = f"https://{intake(region)}", f"the region {region} in the key in {variable}" if region else ""
+        if other := other_server(environ, "SHIPPER_NEW_RELIC_URL", cls.title):
+            base, origin = other, "SHIPPER_NEW_RELIC_URL"
+        return cls(key, Http(base, environ, title=cls.title, origin=origin), variable)
 
     async def open(self) -> None:
         await self.http.open()

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from shipper.config import in_quotes, secret, variable_of
 from shipper.config.problems import quoted
 from shipper.lines.deep import json_text
 from shipper.sinks.base import SettingError
@@ -41,6 +42,43 @@ def kind_of(secret: str) -> str:
     return next((kind for form, kind in _KINDS if form.fullmatch(secret)), "")
 
 
+CLIENT_TOKEN, API_KEY, LICENSE_KEY, ACCESS_KEY, DSN = (_KINDS[i][1] for i in (0, 1, 2, 5, 6))
+
+
+def own_secret(
+    environ: Mapping[str, str], name: str, title: str, noun: str, kinds: tuple[str, ...], form: str = ""
+) -> tuple[str, str]:
+    """The secret, and the variable that it comes from. Raises SettingError, which does not show it.
+
+    ``noun``: what it is called; ``kinds``: what `kind_of` may say of it; ``form``: how it looks, for the message.
+    """
+    value = secret(environ, name) or ""
+    variable = variable_of(environ, name)
+    if not value:
+        why = "names no file that holds a secret" if variable != name else "is not set"
+        raise SettingError(variable, f"{variable} {why}: nothing is sent to {title}.")
+    if in_quotes(value):
+        why = "has quotes around it, which do not belong to it"
+    elif not HEADER_SAFE.fullmatch(value):
+        why = f"holds characters that no {noun} has"
+    elif (kind := kind_of(value)) and kind not in kinds:
+        why = f"looks like {kind}" + (", which belongs in AWS_ACCESS_KEY_ID" if kind == ACCESS_KEY else "")
+    else:
+        return value, variable
+    raise wrong_secret(variable, why, title, form)
+
+
+def wrong_secret(variable: str, why: str, title: str, form: str = "") -> SettingError:
+    """``why``: what is wrong, after the subject; ``form``: how it looks, in words or empty."""
+    subject = f"The secret in {variable}" if variable.endswith("_FILE") else variable
+    return SettingError(variable, f"{subject} {why}{f' ({form})' if form else ''}: nothing is sent to {title}.")
+
+
+def shown(value: str) -> str:
+    """A variable's value as the complement of "is"."""
+    return f"{quoted(value)} (with quotes around it)" if in_quotes(value.strip()) else quoted(value)
+
+
 def other_server(environ: Mapping[str, str], variable: str, title: str) -> str:
     """Scheme, host and port that ``variable`` names, empty when it is not set. Raises SettingError."""
     value = environ.get(variable, "").strip()
@@ -60,10 +98,10 @@ def other_server(environ: Mapping[str, str], variable: str, title: str) -> str:
     except ValueError:  # a port that is none, brackets that do not match
         whole = False
     if url is None or not whole:
-        shown = f"is {quoted(value)}, which" if "@" not in value else "(not shown, it may hold a password)"
+        what = f"is {shown(value)}, which" if "@" not in value else "(not shown, it may hold a password)"
         raise SettingError(
             variable,
-            f"{variable} {shown} is no scheme (http or https), host and port alone, such as "
+            f"{variable} {what} is no scheme (http or https), host and port alone, such as "
             f"https://proxy.example:8443: nothing is sent to {title}.",
         )
     return f"{url.scheme}://{url.netloc}"

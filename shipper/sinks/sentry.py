@@ -49,7 +49,6 @@ from sentry_sdk.envelope import Envelope, Item
 from sentry_sdk.utils import BadDsn, Dsn, json_dumps
 
 from shipper import __version__
-from shipper.config import secret
 from shipper.lines.deep import json_text
 from shipper.lines.levels import ALERT, CRITICAL, DEBUG, EMERGENCY, ERROR, INFO, NOTICE, TRACE, WARNING
 from shipper.lines.names import CLAIMED, MOVED
@@ -61,11 +60,10 @@ from shipper.sinks.base import (
     RefusedError,
     RejectedError,
     RetryableError,
-    SettingError,
     Sink,
 )
 from shipper.sinks.http import MAX_RETRY_AFTER, Http
-from shipper.sinks.parts import HEADER_SAFE, clean, fitting, flat, kind_of, moved_to
+from shipper.sinks.parts import DSN, clean, fitting, flat, moved_to, own_secret, wrong_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -169,13 +167,13 @@ class Sentry(Sink):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        value = secret(environ, "SENTRY_DSN") or ""
-        dsn = _dsn(value)
+        value, variable = own_secret(environ, "SENTRY_DSN", cls.title, "DSN", (DSN,), _FORM)
+        dsn = _dsn(value, variable)
         url = urlsplit(value)
         base = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
-        variable = "SENTRY_DSN" if environ.get("SENTRY_DSN", "").strip() else "SENTRY_DSN_FILE"
         release, environment = (environ.get(name, "").strip() for name in ("SENTRY_RELEASE", "SENTRY_ENVIRONMENT"))
-        return cls(dsn, Http(base, environ), variable, release, environment)
+        http = Http(base, environ, title=cls.title, origin=f"the host in {variable}")
+        return cls(dsn, http, variable, release, environment)
 
     async def open(self) -> None:
         await self.http.open()
@@ -246,30 +244,22 @@ class Sentry(Sink):
         return RetryableError(message, wait, throttled=limited is not None)
 
 
-def _dsn(value: str) -> Dsn:
+def _dsn(value: str, variable: str) -> Dsn:
     """Raises SettingError, which does not show it."""
-    if not HEADER_SAFE.fullmatch(value):
-        why = "holds characters that no DSN has" if value else "is not set"
-    elif (kind := kind_of(value)) and "DSN" not in kind.split(",")[0]:
-        why = f"looks like {kind}"
-    else:
-        try:
-            dsn, url = Dsn(value), urlsplit(value)
-            server = dsn.port and url.netloc.count("@") == 1
-            if server and url.path.rpartition("/")[2].isdigit():  # int() takes "-1" and "1_0" too
-                return dsn
-            why = _BAD_DSN["Invalid project"] if server else "has no valid host and port"
-        except BadDsn as error:
-            why = next(words for said, words in _BAD_DSN.items() if str(error).startswith(said))
-        except ValueError:  # a port that is none, brackets that do not match
-            why = "has no valid host and port"
-    raise SettingError(
-        "SENTRY_DSN",
-        f"SENTRY_DSN {why} (a DSN is https://KEY@HOST/PROJECT, copied from the project's settings, Client Keys): "
-        "nothing is sent to Sentry.",
-    )
+    try:
+        dsn, url = Dsn(value), urlsplit(value)
+        server = dsn.port and url.netloc.count("@") == 1
+        if server and url.path.rpartition("/")[2].isdigit():  # int() takes "-1" and "1_0" too
+            return dsn
+        why = _BAD_DSN["Invalid project"] if server else "has no valid host and port"
+    except BadDsn as error:
+        why = next(words for said, words in _BAD_DSN.items() if str(error).startswith(said))
+    except ValueError:  # a port that is none, brackets that do not match
+        why = "has no valid host and port"
+    raise wrong_secret(variable, why, Sentry.title, _FORM)
 
 
+_FORM = "a DSN is https://KEY@HOST/PROJECT, copied from the project's settings, Client Keys"
 _BAD_DSN = {
     "Unsupported scheme": "does not begin with https:// or http://",
     "Missing hostname": "names no host",

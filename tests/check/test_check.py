@@ -20,11 +20,12 @@ import pytest
 from shipper.check import place
 from shipper.check.command import check
 from shipper.check.probe import Probe, probe
-from shipper.check.report import GOOD, NEUTRAL, Report, printed
+from shipper.check.report import GOOD, NEUTRAL, Report, Source, printed
 from shipper.config.registry import REGISTRY, SinkEntry
 from shipper.journal.facts import Facts
 from shipper.sandbox.server import Sandbox, running_in_thread
 from shipper.sinks.base import Acceptance
+from tests.certificates import CERTIFICATE, SELF_MADE
 from tests.delivery.delivery_helpers import begin_run, end_run
 
 ROOT = Path(__file__).parents[2]
@@ -34,28 +35,6 @@ DSN_KEY = "fedcba9876543210fedcba9876543210"
 SECRETS = (TOKEN, KEY, DSN_KEY, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 ACCEPTED = "accepted a test line in"
 FACTS = Facts("0123456789abcdef", "worker-1", "agent-1", "svc", (), (), 262_144, 0, "python")
-
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBmzCCAUGgAwIBAgIUZyHXvFmP9MyuGNzn7Q5P75Bw2sgwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNTAwMjkxNFoYDzIxMjYxMTAx
-MDAyOTE0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAASzU+WIP9yB8UrgAbxfEpiWOKGjAc4ncnBK7+E8GfoJ47ce7taDFrlO
-XvDRAFgmt12VcWRXfArAoxZw6s0TFnVvo28wbTAdBgNVHQ4EFgQUX1WfEZLP/7Ng
-yAKjd+novB9vEd4wHwYDVR0jBBgwFoAUX1WfEZLP/7NgyAKjd+novB9vEd4wDwYD
-VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
-zj0EAwIDSAAwRQIhAJ9hdeLRRjnZ7DhetEX+UXJRwS+XgvKcpj+CX2lGjge5AiA7
-fXdLzfeWY2wjalVD0+eLHyKIg7d7kvPcQcZAcFtZUg==
------END CERTIFICATE-----
-"""
-"""For localhost and 127.0.0.1 until 2126, signed by nobody; made for tests, used nowhere else."""
-PRIVATE_KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgN52uiCdv02aL7zRH
-Lio7gZ0BPIg28UJWUBQA5pXscmKhRANCAASzU+WIP9yB8UrgAbxfEpiWOKGjAc4n
-cnBK7+E8GfoJ47ce7taDFrlOXvDRAFgmt12VcWRXfArAoxZw6s0TFnVv
------END PRIVATE KEY-----
-"""
 
 
 @pytest.fixture
@@ -89,13 +68,13 @@ def rows(report: Report) -> dict[str, tuple[str, str]]:
 
 
 @contextmanager
-def tls_server(tmp_path: Path, answer: bytes = b"") -> Iterator[tuple[str, list[bytes]]]:
+def tls_server(tmp_path: Path, answer: bytes = b"", address: str = "127.0.0.1") -> Iterator[tuple[str, list[bytes]]]:
     """host:port of a server with a certificate that nobody vouches for, and what it decrypted."""
-    (tmp_path / "server.pem").write_text(CERTIFICATE + PRIVATE_KEY)
+    (tmp_path / "server.pem").write_text(SELF_MADE)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "server.pem")
     received: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((address, 0)) as listener:
 
         def serve() -> None:
             while True:
@@ -115,7 +94,7 @@ def tls_server(tmp_path: Path, answer: bytes = b"") -> Iterator[tuple[str, list[
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}", received
+        yield f"{address}:{listener.getsockname()[1]}", received
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(10)
 
@@ -264,7 +243,7 @@ def test_a_port_without_tls_is_told(sandbox: Sandbox, directory: Path) -> None:
     url = sandbox.url.replace("http:", "https:")
     report = check({"DATADOG_TOKEN": TOKEN, "SHIPPER_DATADOG_URL": url, "SHIPPER_DIR": str(directory)})
     assert not report.good
-    assert "Check that this is the port for https" in rows(report)["Datadog"][1]
+    assert "is that a port for https" in rows(report)["Datadog"][1]
 
 
 def test_a_name_that_does_not_resolve_is_told(directory: Path) -> None:
@@ -272,8 +251,8 @@ def test_a_name_that_does_not_resolve_is_told(directory: Path) -> None:
     report = check({"NEW_RELIC_LICENSE_KEY": KEY, "SHIPPER_NEW_RELIC_URL": url, "SHIPPER_DIR": str(directory)})
     mark, text = rows(report)["New Relic"]
     assert mark == "✗"
-    assert "The name of logs.invalid:8443 could not be resolved." in text
-    assert "name server" in text
+    assert "The name logs.invalid could not be resolved: is SHIPPER_NEW_RELIC_URL right, and is there a network" in text
+    assert text.count("?") == 1
     (probed,) = report.probes
     assert probed.reach is not None
     assert probed.reach.addresses == []
@@ -285,7 +264,10 @@ def test_a_refused_connection_is_told(directory: Path, scheme: str) -> None:
     report = check({"DATADOG_TOKEN": TOKEN, "SHIPPER_DATADOG_URL": url, "SHIPPER_DIR": str(directory)})
     text = rows(report)["Datadog"][1]
     assert "could not be reached (Connection refused)" in text
+    assert "is SHIPPER_DATADOG_URL right" in text
     assert "firewall" in text
+    assert ("missing HTTPS_PROXY" in text) == (scheme == "https")
+    assert text.count("?") == 1
 
 
 def test_a_proxy_is_told_without_its_password(sandbox: Sandbox, directory: Path) -> None:
@@ -296,7 +278,7 @@ def test_a_proxy_is_told_without_its_password(sandbox: Sandbox, directory: Path)
     (sink,) = [sink for sink in json.loads(json.dumps(report.to_json()))["sinks"] if sink["enabled"]]
     assert sink["proxy"] == sandbox.url.removeprefix("http://")
     assert sink["destination"] == "browser-intake-datadoghq.com"
-    assert "refused to connect" in sink["message"]
+    assert f"The proxy {sandbox.url.removeprefix('http://')} (HTTPS_PROXY) refused to connect" in sink["message"]
     shown = printed(report, ascii_only=False, colour=False)
     assert "geheim123" not in shown + json.dumps(report.to_json())
 
@@ -339,6 +321,12 @@ def test_what_is_wrong_with_a_variable_is_told_and_fails(sandbox: Sandbox, direc
         ({"DATADOG_TOKEN": TOKEN, "DATADOG_REGION": "mars"}, "Datadog", 'DATADOG_REGION is "mars"', "DATADOG_REGION"),
         ({"NEW_RELIC_LICENSE_KEY": TOKEN}, "New Relic", "looks like a client token", "NEW_RELIC_LICENSE_KEY"),
         ({"SENTRY_DSN": f"https://{DSN_KEY}@sentry.invalid"}, "Sentry", "SENTRY_DSN", "SENTRY_DSN"),
+        (
+            {"DATADOG_TOKEN": TOKEN, "https_proxy": "socks5://p:1"},
+            "Datadog",
+            "https_proxy names a proxy",
+            "https_proxy",
+        ),
     ],
 )
 def test_a_sink_that_cannot_be_made_says_why(
@@ -377,6 +365,71 @@ def test_a_sink_that_is_not_enabled_says_why(directory: Path, environ: dict[str,
     assert report.probes == []
 
 
+def test_half_a_key_is_a_wrong_variable(directory: Path) -> None:
+    half = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "SHIPPER_DIR": str(directory)}
+    report = check(half)
+    assert rows(report)["AWS_SECRET_ACCESS_KEY"] == (
+        "✗", "AWS_SECRET_ACCESS_KEY is not set, AWS_ACCESS_KEY_ID is: nothing is sent to CloudWatch.",
+    )  # fmt: skip
+    assert not report.good
+    assert rows(report)[""][1].endswith("; 1 variable is wrong.")
+    other = check({"AWS_SECRET_ACCESS_KEY": "x", "SHIPPER_DIR": str(directory)})
+    assert [problem.variable for problem in other.problems] == ["AWS_ACCESS_KEY_ID"]
+
+
+def test_half_a_key_is_not_told_twice_nor_where_sinks_are_chosen(directory: Path) -> None:
+    half = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "SHIPPER_DIR": str(directory)}
+    unread = check({**half, "AWS_SECRET_ACCESS_KEY_FILE": "/nowhere/key"})
+    assert [problem.variable for problem in unread.problems] == ["AWS_SECRET_ACCESS_KEY_FILE"]
+    named = check({**half, "SHIPPER_SINKS": "cloudwatch"})
+    assert [problem.variable for problem in named.problems] == ["SHIPPER_SINKS"]
+    assert check({**half, "SHIPPER_SINKS": "none"}).good
+
+
+@pytest.mark.parametrize(
+    ("sinks", "reason", "verdict"),
+    [
+        ("datadgo", "SHIPPER_SINKS leaves it out (it names others)",
+         "Nothing is forwarded: SHIPPER_SINKS leaves out Datadog; 1 variable is wrong."),
+        ("none,datadog", "SHIPPER_SINKS names it, but none beside it",
+         "Nothing is forwarded: SHIPPER_SINKS leaves out Datadog; 1 variable is wrong."),
+        ("none", "SHIPPER_SINKS leaves it out (none)", "Nothing is forwarded: SHIPPER_SINKS leaves out Datadog."),
+    ],
+)  # fmt: skip
+def test_what_the_chosen_sinks_leave_out_is_not_said_to_lack_its_secret(
+    directory: Path, sinks: str, reason: str, verdict: str
+) -> None:
+    report = check({"DATADOG_TOKEN": TOKEN, "SHIPPER_SINKS": sinks, "SHIPPER_DIR": str(directory)})
+    assert rows(report)["Datadog"][1] == f"not enabled: {reason}."
+    assert rows(report)[""][1] == verdict
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_closed_stdout_leaves_the_exit_status(directory: Path, options: list[str]) -> None:
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SHIPPER_DIR": str(directory)}
+    for more, status in (({}, 0), ({"SHIPPER_FLUSH_INTERVAL": "soon"}, 1)):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "shipper", "check", *options],
+            env=environ | more, stderr=subprocess.PIPE, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (status, b"")
+
+
+def test_a_missing_file_of_authorities_is_told_and_another_hosts_certificate_is_not_blamed_on_one(
+    tmp_path: Path, directory: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    with tls_server(tmp_path) as (host, _):
+        environ = {"DATADOG_TOKEN": TOKEN, "SHIPPER_DIR": str(directory)}
+        absent = run(**environ, SHIPPER_DATADOG_URL=f"https://{host}", SSL_CERT_FILE="/nope")
+        assert 'SSL_CERT_FILE names "/nope", which is not there.' in absent.stdout
+    with tls_server(tmp_path, address="127.0.0.2") as (host, _):
+        mismatch = run(**environ, SHIPPER_DATADOG_URL=f"https://{host}", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
+    assert "mismatch" in mismatch.stdout
+    assert "is SHIPPER_DATADOG_URL right?" in mismatch.stdout
+    assert "SSL_CERT_FILE" not in mismatch.stdout
+
+
 def test_the_directory_is_looked_at_and_nothing_is_made_in_it(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     report = check({"SHIPPER_DIR": str(tmp_path / "a" / "b")})
@@ -398,6 +451,16 @@ def test_a_place_that_cannot_be_used_fails(tmp_path: Path) -> None:
         assert (mark, report.good) == ("✗", False)
         assert text.startswith(f"{path} cannot be used: ")
         assert "there is no place for the journal" in rows(report)[""][1]
+        assert ": not a directory." in text
+
+
+def test_a_full_place_asks_for_room() -> None:
+    found = place.Place("/full")
+    found.problem = "no space left on device"
+    found.full = True
+    text = rows(Report(FACTS, Source("a", True, ""), [], [], [], found))["journal"][1]
+    assert "make room there" in text
+    assert "may write to" not in text
 
 
 def test_a_place_that_cannot_be_used_is_passed_over_for_the_next(tmp_path: Path) -> None:

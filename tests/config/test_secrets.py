@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.config import Problem, secret
+from shipper.config import Problem, secret, variable_of
 from shipper.config.registry import REGISTRY, enabled
 
 if TYPE_CHECKING:
@@ -109,6 +109,42 @@ def test_cloudwatch_wants_both_halves_of_its_key() -> None:
     assert enabled(both) == ("cloudwatch",)
     for name in both:
         assert enabled({name: "x", "AWS_SESSION_TOKEN": "t", "AWS_PROFILE": "p", "AWS_REGION": "eu-west-1"}) == ()
+
+
+def test_an_optional_secret_is_looked_at_where_its_sink_is_on() -> None:
+    file = {"AWS_SESSION_TOKEN_FILE": "/nowhere/token"}
+    both = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "s"}
+    for environ, said in (
+        (both, []),
+        (file, []),
+        ({**both, **file}, ["could not be read (No such file or directory)"]),
+        ({**both, **file, "AWS_SESSION_TOKEN": "t"}, ["is ignored, for AWS_SESSION_TOKEN is set too"]),
+    ):
+        problems: list[Problem] = []
+        assert enabled(environ, None, problems) == (() if environ is file else ("cloudwatch",))
+        assert [problem.variable for problem in problems] == ["AWS_SESSION_TOKEN_FILE"] * len(said)
+        assert all(words in problem.message for words, problem in zip(said, problems, strict=True))
+
+
+def test_quotes_around_a_path_are_said() -> None:
+    for path in ('"/run/token"', "'/run/token'"):
+        assert (
+            "DATADOG_TOKEN_FILE has quotes around it and so holds no path" in read({"DATADOG_TOKEN_FILE": path})[1][0]
+        )
+    assert "quotes" not in read({"DATADOG_TOKEN_FILE": '"'})[1][0]
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable"),
+    [
+        ({}, "DATADOG_TOKEN"),
+        ({"DATADOG_TOKEN": "x", "DATADOG_TOKEN_FILE": "/x"}, "DATADOG_TOKEN"),
+        ({"DATADOG_TOKEN": " ", "DATADOG_TOKEN_FILE": "/x"}, "DATADOG_TOKEN_FILE"),
+        ({"DATADOG_TOKEN_FILE": " "}, "DATADOG_TOKEN"),
+    ],
+)
+def test_the_variable_of_a_secret_is_the_one_that_it_is_read_from(environ: dict[str, str], variable: str) -> None:
+    assert variable_of(environ, "DATADOG_TOKEN") == variable
 
 
 def test_all_secrets_turn_all_sinks_on_in_the_registrys_order() -> None:

@@ -141,6 +141,14 @@ def test_a_sink_that_is_unknown_is_left_out_and_said(name: str) -> None:
     assert "left out" in the_problem(environ)
 
 
+def test_a_sink_that_is_misspelt_is_said_with_the_nearest_name() -> None:
+    assert the_problem({"DATADOG_TOKEN": "pub123", "SHIPPER_SINKS": "datadgo"}) == (
+        'SHIPPER_SINKS names "datadgo", allowed is a comma list of datadog, cloudwatch, sentry, newrelic, or none: it '
+        "is left out: did you mean datadog?"
+    )
+    assert the_problem({"SHIPPER_SINKS": "loki"}).endswith("it is left out")
+
+
 def test_a_sink_that_is_named_without_its_secret_is_said() -> None:
     assert the_problem({"SHIPPER_SINKS": "datadog"}) == (
         "SHIPPER_SINKS names datadog, which needs DATADOG_TOKEN: nothing is forwarded to Datadog"

@@ -38,7 +38,8 @@ from shipper.lines.names import CLAIMED
 from shipper.sinks import cloudwatch
 from shipper.sinks.base import Acceptance, Body, RefusedError, RejectedError, RetryableError, SettingError
 from shipper.sinks.cloudwatch import LIMITS, MAX_AGE_MS, MAX_AHEAD_MS, OPERATIONS, RETENTION_DAYS, CloudWatch, LogBody
-from tests.sinks.test_http import SELF_MADE, Servers
+from tests.certificates import SELF_MADE
+from tests.sinks.test_http import Servers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -949,8 +950,12 @@ async def test_a_key_that_may_not_write_logs_says_what_to_allow_or_how_to_turn_i
 
 async def test_temporary_keys_without_their_token_are_told_so(logs: Logs) -> None:
     logs.will("PutLogEvents", 400, "UnrecognizedClientException")
-    made = sink(AWS_ENDPOINT_URL=await logs.start(), AWS_ACCESS_KEY_ID="ASIAIOSFODNN7EXAMPLE")
+    url = await logs.start()
+    made = sink(AWS_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="ASIAIOSFODNN7EXAMPLE")
     assert "needs AWS_SESSION_TOKEN" in str(await failure(made, RefusedError))
+    made = sink(AWS_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="ASIAIOSFODNN7EXAMPLE", AWS_SESSION_TOKEN_FILE="/nowhere/token")
+    logs.will("PutLogEvents", 400, "UnrecognizedClientException")
+    assert "AWS_SESSION_TOKEN_FILE names no file that holds one" in str(await failure(made, RefusedError))
 
 
 @pytest.mark.parametrize("operation", ["CreateLogGroup", "CreateLogStream"])
@@ -1010,7 +1015,7 @@ async def test_retry_after_as_a_date_counts_from_the_answers_own(logs: Logs) -> 
         (404, {}, "gave an answer that CloudWatch does not give"),
         (400, "SomethingNew\nException", "SomethingNewException"),
         (302, {}, "redirect"),
-        (407, {}, "refused the request"),
+        (407, {}, "gave an answer that CloudWatch does not give (status 407)"),
         (200, b"<html>log in here</html>", "no answer of CloudWatch's"),
         (200, b'{"rejectedLogEventsInfo":{"tooOld', "no answer of CloudWatch's"),
         (200, b"", "no answer of CloudWatch's"),
@@ -1066,7 +1071,7 @@ async def test_a_refused_connection_and_a_broken_one_are_said_so(servers: Server
     )
     await servers.close()
     error = await failure(sink(AWS_ENDPOINT_URL=f"http://{host}"))
-    assert str(error) == f"{host} could not be reached (Connection refused)."
+    assert str(error).startswith(f"{host} could not be reached (Connection refused): is AWS_ENDPOINT_URL right, and ")
 
 
 async def test_a_region_that_does_not_exist_is_said_so_by_its_variable() -> None:
@@ -1075,7 +1080,7 @@ async def test_a_region_that_does_not_exist_is_said_so_by_its_variable() -> None
     assert "logs.zz-nowhere-9.amazonaws.com" in str(error)
     assert "AWS_REGION" in str(error)
     other = await failure(sink(AWS_ENDPOINT_URL_LOGS="http://logs.invalid"))
-    assert "is AWS_ENDPOINT_URL_LOGS right?" in str(other)
+    assert "is AWS_ENDPOINT_URL_LOGS right, and" in str(other)
 
 
 async def test_a_certificate_that_nobody_vouches_for_gets_nothing(
@@ -1093,9 +1098,7 @@ async def test_a_certificate_that_nobody_vouches_for_gets_nothing(
 
     host = await servers.raw(handle, context)
     error = await failure(sink(AWS_ENDPOINT_URL=f"https://{host}"))
-    assert str(error) == (
-        f"The certificate of {host} was not verified (self-signed certificate): nothing was sent to it."
-    )
+    assert f"The certificate of {host} was not verified (self-signed certificate), so nothing was sent" in str(error)
     assert not got
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pem"))
     assert await send(sink(AWS_ENDPOINT_URL=f"https://{host}")) is None
@@ -1112,7 +1115,7 @@ async def test_a_server_that_speaks_no_tls_gets_nothing(servers: Servers) -> Non
 
     host = await servers.raw(handle)
     error = await failure(sink(AWS_ENDPOINT_URL=f"https://{host}"))
-    assert str(error) == f"No TLS connection to {host} came about: nothing was sent to it."
+    assert str(error).startswith(f"No TLS connection to {host} came about, so nothing was sent to it: ")
     assert b"POST" not in got
 
 
@@ -1166,7 +1169,9 @@ async def test_a_tunnel_through_a_proxy_is_verified_to_its_end(
     if vouched_for:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pem"))
     error = await failure(sink(AWS_REGION="eu-west-1", HTTPS_PROXY=f"http://{proxy}"))
-    assert str(error).startswith("The certificate of logs.eu-west-1.amazonaws.com was not verified (")
+    assert str(error).startswith(
+        f"The certificate of logs.eu-west-1.amazonaws.com through the proxy {proxy} (HTTPS_PROXY) was not verified ("
+    )
     assert ("mismatch" in str(error)) == vouched_for
     assert not got
 
@@ -1180,13 +1185,27 @@ async def test_a_proxy_that_refuses_or_is_not_there_is_named_without_its_passwor
     proxy = await servers.raw(refuse)
     there = {"HTTPS_PROXY": f"http://me:hunter2@{proxy}"}
     assert str(await failure(sink(**there))) == (
-        f"The proxy {proxy} refused to connect to logs.us-west-2.amazonaws.com (status 407)."
+        f"The proxy {proxy} (HTTPS_PROXY) does not take the user and password (status 407): mend them in HTTPS_PROXY."
     )
     await servers.close()
-    assert str(await failure(sink(**there))) == f"The proxy {proxy} could not be reached (Connection refused)."
+    assert str(await failure(sink(**there))) == (
+        f"The proxy {proxy} (HTTPS_PROXY) could not be reached (Connection refused): is HTTPS_PROXY right, and does "
+        "the proxy run?"
+    )
     unnamed = {"HTTPS_PROXY": "http://me:hunter2@proxy.invalid:1"}
-    assert str(await failure(sink(**unnamed))) == "The name of the proxy proxy.invalid:1 could not be resolved."
-    assert "by its scheme" in str(await failure(sink(HTTPS_PROXY="socks5://me:hunter2@127.0.0.1:1")))
+    assert str(await failure(sink(**unnamed))) == (
+        "The name of the proxy proxy.invalid:1 (HTTPS_PROXY) could not be resolved: is HTTPS_PROXY right?"
+    )
+
+
+async def test_a_proxy_that_hangs_is_given_up_after_the_time_for_a_connection(servers: Servers) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    proxy = await servers.raw(hang)
+    made = sink(HTTPS_PROXY=f"http://{proxy}")
+    made.http.connect_timeout = 0.2
+    assert str(await failure(made)).startswith(f"No connection to the proxy {proxy} (HTTPS_PROXY) within 0.2 s: ")
 
 
 async def test_a_plain_proxys_refusal_is_not_taken_for_the_keys(servers: Servers) -> None:

@@ -24,6 +24,7 @@ from shipper.sinks.base import Body, Limits, RefusedError, RejectedError, Retrya
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 NOW_MS = 1_795_492_800_000
 SECRET = "pub0123456789abcdef0123456789abcdef"
@@ -226,6 +227,127 @@ def test_a_secret_that_cannot_be_one_is_a_setting_error_that_does_not_show_it(en
         assert caught.value.variable == name
         assert name in caught.value.message
         assert not value.strip() or value not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("with space", "holds characters that no "), ("sntrys_hunter2", "looks like an auth token of Sentry's"),
+        ("'hunter2'", "has quotes around it"), ("", "names no file that holds a secret"),
+    ],
+)  # fmt: skip
+def test_a_wrong_secret_from_a_file_names_the_variable_of_the_file(
+    entry: SinkEntry, tmp_path: Path, value: str, why: str
+) -> None:
+    (tmp_path / "secret").write_text(value)
+    for name in (*entry.secrets, *(entry.optional if value else ())):
+        file = {name: "", f"{name}_FILE": str(tmp_path / "secret")}
+        with pytest.raises(SettingError) as caught:
+            sink_class(entry).from_env({**CASES[entry.name].environ("http://127.0.0.1:9"), **file})
+        assert caught.value.variable == f"{name}_FILE"
+        assert f"{name}_FILE {why}" in caught.value.message
+        assert caught.value.message.endswith(f": nothing is sent to {entry.title}.")
+        assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_secret_in_quotes_is_said_to_have_them(entry: SinkEntry, quote: str) -> None:
+    environ = CASES[entry.name].environ("http://127.0.0.1:9")
+    for name in (*entry.secrets, *entry.optional):
+        with pytest.raises(SettingError) as caught:
+            sink_class(entry).from_env({**environ, name: f"{quote}{environ.get(name, 'x')}{quote}"})
+        assert caught.value.variable == name
+        assert caught.value.message.startswith(f"{name} has quotes around it")
+        assert not [secret for secret in SECRETS if secret in caught.value.message]
+
+
+def test_another_server_in_quotes_is_said_to_have_them(entry: SinkEntry) -> None:
+    with pytest.raises(SettingError, match="quotes around it"):
+        sink_class(entry).from_env({**CASES[entry.name].secrets, CASES[entry.name].url_variable: '"https://a"'})
+
+
+@pytest.mark.parametrize("value", ["http://:::", "http://me:hunter2@p:99999", "socks5://p:1", "ht tp://foo bar"])
+def test_a_proxy_that_can_be_none_is_a_setting_error_of_its_variable(entry: SinkEntry, value: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        sink_class(entry).from_env({**CASES[entry.name].environ("https://intake.example"), "https_proxy": value})
+    assert caught.value.variable == "https_proxy"
+    assert caught.value.message.startswith("https_proxy ")
+    assert caught.value.message.endswith(f": nothing is sent to {entry.title}.")
+    assert "hunter2" not in caught.value.message
+
+
+PROXIES = {
+    "closes": (b"", "closed"),
+    "garbage": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", ""),
+    "login": (
+        b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n",
+        "put USER:PASSWORD@ before its host in ALL_PROXY",
+    ),
+    "forbids": (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "does not allow intake.example"),
+    "bad gateway": (b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n", "may the proxy reach it?"),
+}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_proxy_in_trouble_is_named_with_its_variable(entry: SinkEntry, scheme: str, kind: str) -> None:
+    answer, words = PROXIES[kind]
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    proxy = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    environ = CASES[entry.name].environ(f"{scheme}://intake.example")
+    sink = sink_class(entry).from_env({**environ, "ALL_PROXY": f"http://{proxy}"})
+    with pytest.raises(RetryableError) as caught:
+        await sink.send(a_body(sink))
+    assert f"he proxy {proxy} (ALL_PROXY)" in str(caught.value)
+    if scheme == "https" or kind in ("closes", "login"):
+        assert words in str(caught.value)
+    await sink.close()
+    server.close()
+
+
+async def test_a_proxy_whose_name_is_none_is_named_with_its_variable(entry: SinkEntry) -> None:
+    environ = CASES[entry.name].environ("https://intake.example")
+    sink = sink_class(entry).from_env({**environ, "https_proxy": "http://proxy.invalid:1"})
+    with pytest.raises(RetryableError) as caught:
+        await sink.send(a_body(sink))
+    assert str(caught.value) == (
+        "The name of the proxy proxy.invalid:1 (https_proxy) could not be resolved: is https_proxy right?"
+    )
+    await sink.close()
+
+
+async def test_a_host_that_cannot_be_reached_is_traced_to_its_variable(entry: SinkEntry) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for host in ("nowhere.invalid", f"127.0.0.1:{port}"):  # RFC 6761: never a name
+        sink = build(entry, f"https://{host}")
+        with pytest.raises(RetryableError) as caught:
+            await sink.send(a_body(sink))
+        assert f"{CASES[entry.name].url_variable} right, and " in str(caught.value)
+        assert str(caught.value).count("?") == 1
+        await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"NEW_RELIC_LICENSE_KEY": f"zz01xx{'0' * 30}NRAL"}, "the region zz in the key in NEW_RELIC_LICENSE_KEY right"),
+        ({"DATADOG_TOKEN": SECRET, "DATADOG_REGION": "eu"}, "is eu in DATADOG_REGION right"),
+        ({"DATADOG_TOKEN": SECRET}, "resolved: is there a network"),
+        ({"NEW_RELIC_LICENSE_KEY": NEW_RELIC_SECRET}, "resolved: is there a network"),
+    ],
+)  # fmt: skip
+def test_a_region_is_named_by_its_variable_when_its_host_has_no_address(environ: dict[str, str], words: str) -> None:
+    (entry,) = (entry for entry in REGISTRY if entry.secrets[0] in environ)
+    sink: Any = sink_class(entry).from_env(environ)
+    assert words in sink.http.way.unresolved()
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(CLIENT_TOKEN + "\n")
     assert Datadog.from_env({"DATADOG_TOKEN_FILE": str(path)}).client_token
-    with pytest.raises(SettingError, match="DATADOG_TOKEN is not set"):
+    with pytest.raises(SettingError, match="DATADOG_TOKEN_FILE names no file that holds a secret"):
         Datadog.from_env({"DATADOG_TOKEN_FILE": str(tmp_path / "none")})
 
 

@@ -640,7 +640,7 @@ def test_the_key_may_come_from_a_file(tmp_path: Path) -> None:
     path.write_text(EU_KEY + "\n")
     made = NewRelic.from_env({"NEW_RELIC_LICENSE_KEY_FILE": str(path)})
     assert (made.destination, made.variable) == ("log-api.eu.newrelic.com", "NEW_RELIC_LICENSE_KEY_FILE")
-    with pytest.raises(SettingError, match="NEW_RELIC_LICENSE_KEY is not set"):
+    with pytest.raises(SettingError, match="NEW_RELIC_LICENSE_KEY_FILE names no file that holds a secret"):
         NewRelic.from_env({"NEW_RELIC_LICENSE_KEY_FILE": str(tmp_path / "none")})
 
 

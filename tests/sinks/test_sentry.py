@@ -707,7 +707,7 @@ print("quiet")
         (f"https://{KEY}@caf\u00e9/1", "characters"),
         (f"{KEY}@h/1", "does not begin with https"),
         (f"ftp://{KEY}@h/1", "does not begin with https"),
-        (f'"https://{KEY}@h/1"', "does not begin with https"),
+        (f'"https://{KEY}@h/1"', "has quotes around it"),
         ("hunter2", "does not begin with https"),
         (f"https://{KEY}@/1", "names no host"),
         ("https://sentry.example/1", "has no key"),
@@ -773,7 +773,7 @@ def test_the_dsn_may_come_from_a_file(tmp_path: Path) -> None:
     made = Sentry.from_env({"SENTRY_DSN_FILE": str(path)})
     assert (made.variable, made.project) == ("SENTRY_DSN_FILE", "42")
     assert sink().variable == "SENTRY_DSN"
-    with pytest.raises(SettingError, match="SENTRY_DSN is not set"):
+    with pytest.raises(SettingError, match="SENTRY_DSN_FILE names no file that holds a secret"):
         Sentry.from_env({"SENTRY_DSN_FILE": str(tmp_path / "none")})
 
 
