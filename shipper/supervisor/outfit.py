@@ -79,5 +79,5 @@ class Outfit:
 def _nothing_forwarded() -> str:
     if os.environ.get("SHIPPER_SINKS", "").strip():
         return "nothing is forwarded, for SHIPPER_SINKS leaves no sink that has its secret."
-    secrets = ", ".join(f"{' and '.join(entry.secrets)} for {entry.title}" for entry in REGISTRY)
-    return f"nothing is forwarded, for no sink is turned on: set {secrets}."
+    secrets = [f"{' and '.join(entry.secrets)} for {entry.title}" for entry in REGISTRY]
+    return f"nothing is forwarded, for no sink is turned on: set {', '.join(secrets[:-1])} or {secrets[-1]}."

@@ -14,7 +14,7 @@ def worker(restarts: int = 0) -> tuple[Worker, list[str]]:
     arguments = ("--run", "/nowhere/run", "--directory", "/nowhere", "--control-fd", "0", "--lock-fd", "0")
     made = Worker(Arguments([*arguments, "--restarts", str(restarts)]), {"DATADOG_TOKEN": "pub" + "0" * 32})
     said: list[str] = []
-    made._say = said.append
+    made._say = said.append  # type: ignore[assignment]
     return made, said
 
 

@@ -204,7 +204,10 @@ def test_a_wrapper_that_is_killed_leaves_what_it_kept(tmp_path: Path) -> None:
 
 def test_a_run_says_what_would_turn_forwarding_on(tmp_path: Path) -> None:
     said = run(tmp_path, ["true"])[2]
-    assert said == "shipper: nothing is forwarded, for no sink is turned on: set DATADOG_TOKEN for Datadog.\n"
+    assert said == (
+        "shipper: nothing is forwarded, for no sink is turned on: set DATADOG_TOKEN for Datadog, AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY for CloudWatch, SENTRY_DSN for Sentry or NEW_RELIC_LICENSE_KEY for New Relic.\n"
+    )
 
 
 def test_pid_1s_room_stays_small() -> None:
