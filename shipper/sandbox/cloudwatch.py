@@ -19,6 +19,7 @@ IAM user guide, "AWS Signature Version 4 for API requests" and its troubleshooti
 | host, or an x-amz- header that was sent, not signed | InvalidSignatureException "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization." | sigv4; the words for others than host are assumed |
 | X-Amz-Date more than 5 min off | InvalidSignatureException "Signature expired: … is now earlier than … (… - 5 min.)", "Signature not yet current: … is still later than … (… + 5 min.)" | bradgignac/logspout-cloudwatch issue 24 (these logs); s12v/awsbeats issue 48 |
 | access key id not A[KS]IA and 16 more of A-Z and 0-9, ASIA without or AKIA with a session token | UnrecognizedClientException "The security token included in the request is invalid." | model (UnrecognizedClientException); IAM identifiers page for the shape |
+| header x-amz-content-sha256, when there, unlike the body's hash | as a wrong signature, whoever's the keys are | sigv4: the service hashes what came |
 | signature wrong | InvalidSignatureException "The request signature we calculated does not match the signature you provided. …" | rjocoleman/syslog-cloudwatch-bridge issue 1. Verified for the key pair of AWS's documentation (DEMO), whose secret is known; of others only the shape |
 | path or method | 404, 405 | not documented |
 | Content-Type other than application/x-amz-json-1.1, unknown X-Amz-Target | UnknownOperationException | AWS JSON 1.1 protocol; without a message there |
@@ -144,6 +145,7 @@ class CloudWatch(Intake):
     secret_names = frozenset({"authorization", "x-amz-security-token"})
     request_id_names = ("amz-sdk-invocation-id",)
     fault_fields = frozenset({"operation", "reject"})
+    operations = frozenset({"PutLogEvents", "CreateLogGroup", "CreateLogStream", "PutRetentionPolicy"})
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str], _Group] = {}
@@ -179,7 +181,7 @@ class CloudWatch(Intake):
             raise self._refused("UnknownOperationException", "HTTP method is not POST", 405, {"Allow": "POST"})
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         target = request.headers.get("x-amz-target", "")
-        if kind != CONTENT_TYPE or not target.startswith(TARGET) or self.operation(request) not in _OPERATIONS:
+        if kind != CONTENT_TYPE or not target.startswith(TARGET) or self.operation(request) not in self.operations:
             raise self._refused("UnknownOperationException", None)
         self._scope(request)
 
@@ -252,14 +254,16 @@ class CloudWatch(Intake):
                 f"Signature not yet current: {when} is still later than {latest} ({_basic(now)} + 5 min.)"
             )
 
-    def verify(self, request: Request) -> None:
+    def verify(self, request: Request) -> bytes | None:
         credential, signed, signature = self._scope(request)
-        if credential.key != DEMO[0]:
-            return
-        if not hmac.compare_digest(sign(request, credential, signed, DEMO[1]), signature):
+        said = request.headers.get("x-amz-content-sha256")
+        if said is not None and said != hashlib.sha256(request.body).hexdigest():
             raise self._signature(_MISMATCH)
+        if credential.key == DEMO[0] and not hmac.compare_digest(sign(request, credential, signed, DEMO[1]), signature):
+            raise self._signature(_MISMATCH)
+        return None
 
-    def unpack(self, request: Request) -> Unpacked:
+    def unpack(self, request: Request, body: bytes | None = None) -> Unpacked:
         try:
             body = decompress(request.body, request.headers.get("content-encoding", ""), MAX_BODY_BYTES, ("gzip",))
         except TooLargeError:
@@ -391,8 +395,9 @@ class CloudWatch(Intake):
                 raise self._parameter("Log groups starting with AWS/ are reserved for AWS.")
             self._groups[key] = _Group()
             return self._answer()
+        place = f"{region} {about['group']} {about.get('stream', '')}"
         if group is None:
-            raise self._refused("ResourceNotFoundException", "The specified log group does not exist.")
+            raise self._refused("ResourceNotFoundException", "The specified log group does not exist.", lacks=place)
         if about["operation"] == "PutRetentionPolicy":
             group.retention_days = about["days"]
             return self._answer()
@@ -402,7 +407,8 @@ class CloudWatch(Intake):
             group.streams.add(about["stream"])
             return self._answer()
         if about["stream"] not in group.streams:
-            raise self._refused("ResourceNotFoundException", "The specified log stream does not exist.")
+            raise self._refused("ResourceNotFoundException", "The specified log stream does not exist.", lacks=place)
+        unpacked.place = place
         return self._put(request, unpacked, group, order)
 
     def _put(self, request: Request, unpacked: Unpacked, group: _Group, order: Order | None) -> Answer:
@@ -449,12 +455,17 @@ class CloudWatch(Intake):
         return Answer(status, body, {"x-amzn-RequestId": str(uuid.uuid4()), **(headers or {})}, CONTENT_TYPE)
 
     def _refused(
-        self, name: str, message: str | None, status: int = 400, headers: Mapping[str, str] | None = None
+        self,
+        name: str,
+        message: str | None,
+        status: int = 400,
+        headers: Mapping[str, str] | None = None,
+        *,
+        lacks: str | None = None,
     ) -> RefusedError:
         body = {"__type": name} if message is None else {"__type": name, "message": message}
-        return RefusedError(
-            name if message is None else f"{name}: {message}", self._answer(orjson.dumps(body), status, headers)
-        )
+        reason = name if message is None else f"{name}: {message}"
+        return RefusedError(reason, self._answer(orjson.dumps(body), status, headers), lacks=lacks)
 
     def _signature(self, message: str) -> RefusedError:
         return self._refused("InvalidSignatureException", message)
@@ -491,7 +502,7 @@ class CloudWatch(Intake):
             "lines": None if ours is None else ours.get("lines"),
             "part": None if ours is None else ours.get("part"),
             "skipped": None if ours is None else ours.get("skipped"),
-            "tags": [f"{name}:{value}" for name, value in tags.items()] if type(tags) is dict else [],
+            "tags": [f"{name}:{text_of(value)}" for name, value in tags.items()] if type(tags) is dict else [],
             "attributes": found if ours is None else {k: v for k, v in found.items() if k not in _OWN},
             "marks": marks,
             "remapped": {},
@@ -500,8 +511,6 @@ class CloudWatch(Intake):
             "trace_id": None,
         }
 
-
-_OPERATIONS = frozenset({"PutLogEvents", "CreateLogGroup", "CreateLogStream", "PutRetentionPolicy"})
 
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
@@ -514,7 +523,7 @@ def sign(request: Request, credential: _Credential, signed: list[str], secret: s
     canonical = [request.method, "/", ""]
     canonical += [f"{name}:{' '.join(request.headers.get(name, '').split())}" for name in signed]
     canonical += ["", ";".join(signed)]
-    canonical.append(request.headers.get("x-amz-content-sha256") or hashlib.sha256(request.body).hexdigest())
+    canonical.append(hashlib.sha256(request.body).hexdigest())
     digest = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
     scope = "/".join(credential[1:])
     text = "\n".join(("AWS4-HMAC-SHA256", request.headers.get("x-amz-date", ""), scope, digest))

@@ -22,7 +22,7 @@ What is answered, and where that was read (November 2026):
 | more than 1,000 entries | 413 | limit: send-logs page, which names no status for it |
 | a log over 1 MB | taken and cut | send-logs page |
 | `[]`, `{}` | taken, holds no log | datadog-agent pkg/logs/client/http/destination.go, emptyJSONPayload: "to check HTTP connectivity without sending logs" |
-| a log more than 18 h old | taken, then rejected silently | documentation content/en/logs/log_configuration/pipelines.md |
+| a log more than 18 h old, or more than 2 h ahead | taken, then rejected silently | documentation content/en/logs/log_configuration/pipelines.md for the old ones; log_date_remapper, "Notes": "up to 18 hours in the past and two hours in the future" |
 
 What becomes of a log (`view`) is the default preprocessing for JSON logs (pipelines.md, `RESERVED` below): the first of
 the listed attributes that is there gives the official value, so an attribute of the agent's can take the place of the
@@ -41,9 +41,11 @@ from typing import Any
 
 import orjson
 
+from shipper.lines.deep import json_text
 from shipper.sandbox.intake import (
     Answer,
     BodyError,
+    Dropped,
     Intake,
     Order,
     RefusedError,
@@ -51,6 +53,7 @@ from shipper.sandbox.intake import (
     TooLargeError,
     Unpacked,
     decompress,
+    text_of,
 )
 
 PATH = "/api/v2/logs"
@@ -58,6 +61,7 @@ MAX_BODY_BYTES = 5_000_000
 MAX_ENTRIES = 1_000
 MAX_LOG_BYTES = 1_000_000
 MAX_AGE_MS = 18 * 3600 * 1000
+MAX_AHEAD_MS = 2 * 3600 * 1000
 
 KEY_HEADER = "dd-api-key"
 _KEY = re.compile(r"(?:pub)?[0-9a-fA-F]{32}")
@@ -108,6 +112,8 @@ _STATUS_PREFIXES = (
     ("s", "ok"),
 )
 
+_AHEAD = "rejected on arrival: more than 2 h in the future"
+
 _OWN = frozenset({"ddsource", "ddtags", "run", "stream", "seq", "lines", "part", "skipped"})
 """Shown in columns of their own, so not again among the attributes."""
 
@@ -136,7 +142,7 @@ class Datadog(Intake):
         if _KEY.fullmatch(key) is None:
             raise self._refused(403, "API key is missing or invalid", reason="API key is malformed")
 
-    def unpack(self, request: Request) -> Unpacked:
+    def unpack(self, request: Request, body: bytes | None = None) -> Unpacked:
         try:
             body = decompress(request.body, request.headers.get("content-encoding", ""), MAX_BODY_BYTES)
         except TooLargeError:
@@ -157,7 +163,8 @@ class Datadog(Intake):
         if len(entries) > MAX_ENTRIES:
             raise self._refused(413, "Payload is too large: more than 1000 entries")
         cut = _over_size(entries) if len(body) > MAX_LOG_BYTES else frozenset()
-        return Unpacked(entries, len(body), too_old=self._too_old(entries, request.received_ms), cut=cut)
+        too_old, dropped = self._times(entries, request.received_ms)
+        return Unpacked(entries, len(body), too_old=too_old, dropped=dropped, cut=cut)
 
     def settle(self, request: Request, unpacked: Unpacked, order: Order | None = None) -> Answer:
         return Answer(202, b"{}")
@@ -187,36 +194,42 @@ class Datadog(Intake):
             raise self._refused(400, "Payload is neither a JSON array nor a JSON object")
         return loaded
 
-    def _too_old(self, entries: list[dict[str, Any]], received_ms: int) -> frozenset[int]:
-        """Also where every entry is looked at for being an object: one pass, this is the hot path."""
-        oldest = received_ms - MAX_AGE_MS
+    def _times(self, entries: list[dict[str, Any]], received_ms: int) -> tuple[frozenset[int], tuple[Dropped, ...]]:
+        """Which are too old, and which too far ahead.
+
+        Also where every entry is looked at for being an object: one pass, this is the hot path.
+        """
+        oldest, newest = received_ms - MAX_AGE_MS, received_ms + MAX_AHEAD_MS
         found: list[int] = []
+        ahead: list[Dropped] = []
         for index, entry in enumerate(entries):
             if type(entry) is not dict:
                 raise self._refused(400, "Payload holds an entry that is not a JSON object")
             date = entry.get("timestamp")
             if type(date) is not int or _BEFORE_TIMESTAMP in entry:
                 date = _date_ms(_preprocess(entry)[0].get("date"))
-            if date is not None and date < oldest:
+            if date is None or oldest <= date <= newest:
+                continue
+            if date < oldest:
                 found.append(index)
-        return frozenset(found)
+            elif ahead and ahead[-1][1] == index:
+                ahead[-1] = (ahead[-1][0], index + 1, _AHEAD)
+            else:
+                ahead.append((index, index + 1, _AHEAD))
+        return frozenset(found), tuple(ahead)
 
     def view(self, index: int, unpacked: Unpacked, request: Request) -> dict[str, Any]:
         entry = unpacked.entries[index]
         query = request.query
         official, remapped, shadowed, attributes, parsed = _preprocess_whole(entry)
-        marks = []
+        marks = unpacked.why_dropped(index)
         if index in unpacked.too_old:
             marks.append("rejected on arrival: too old (more than 18 h)")
         if index in unpacked.cut:
             marks.append("cut: larger than 1 MB")
         if parsed:
             marks.append("message was JSON and was parsed into attributes")
-        message = official.get("message")
-        if message is None:
-            message = ""
-        elif type(message) is not str:
-            message = orjson.dumps(message).decode()
+        message = text_of(official.get("message")) or ""
         if index in unpacked.cut:
             message = message.encode()[:MAX_LOG_BYTES].decode(errors="ignore")
         apart = _OWN.union(remapped.values())
@@ -229,11 +242,11 @@ class Datadog(Intake):
             "time_ms": date,
             "level": level_of(official.get("status")),
             "message": message,
-            "host": _text(official.get("host", query.get("hostname"))),
-            "source": _text(entry.get("ddsource", query.get("ddsource"))),
-            "service": _text(official.get("service", query.get("service"))),
-            "stream": _text(entry.get("stream")),
-            "run": _text(entry.get("run")),
+            "host": text_of(official.get("host", query.get("hostname"))),
+            "source": text_of(entry.get("ddsource", query.get("ddsource"))),
+            "service": text_of(official.get("service", query.get("service"))),
+            "stream": text_of(entry.get("stream")),
+            "run": text_of(entry.get("run")),
             "seq": entry.get("seq"),
             "lines": entry.get("lines"),
             "part": entry.get("part"),
@@ -243,7 +256,7 @@ class Datadog(Intake):
             "marks": marks,
             "remapped": remapped,
             "shadowed": shadowed,
-            "trace_id": _text(official.get("trace_id")),
+            "trace_id": text_of(official.get("trace_id")),
         }
 
 
@@ -276,7 +289,7 @@ def _lines(body: bytes) -> list[dict[str, Any]]:
 
 def _over_size(entries: list[dict[str, Any]]) -> frozenset[int]:
     """Entries over 1 MB. Called only for bodies over 1 MB: measuring means serialising."""
-    return frozenset(i for i, entry in enumerate(entries) if len(orjson.dumps(entry)) > MAX_LOG_BYTES)
+    return frozenset(i for i, entry in enumerate(entries) if len(json_text(entry).encode()) > MAX_LOG_BYTES)
 
 
 def _preprocess(
@@ -357,9 +370,5 @@ def _date_ms(value: object) -> int | None:
 
 def _tags(value: object) -> list[str]:
     if type(value) is list:
-        return [str(tag) for tag in value]
+        return [text_of(tag) or "null" for tag in value]
     return [tag for tag in value.split(",") if tag] if type(value) is str else []
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or type(value) is str else orjson.dumps(value).decode()

@@ -10,7 +10,7 @@ taken. `delay` alone makes a provider slow; it applies to accepted requests too.
 | retry_after | header Retry-After with `status` | all |
 | delay | seconds before anything is answered | all |
 | down | break the connection off without an answer | all |
-| operation | only requests of this operation, such as "CreateLogGroup" | cloudwatch |
+| operation | only requests of this operation: one of those that the provider's intake answers, such as "CreateLogGroup" | cloudwatch |
 | reject | {"too_old": 2, "too_new": 1, "expired": 0}: take the request but for so many events at its start (too old, and within them expired) and at its end (too new), as rejectedLogEventsInfo says | cloudwatch |
 | rate_limits | header X-Sentry-Rate-Limits, such as "60:log_item:organization"; without `status` the request is taken | sentry |
 """  # noqa: E501 (a table row is one line)
@@ -54,9 +54,12 @@ class Fault:
 class Faults:
     """The fault of each provider that has one."""
 
-    def __init__(self, providers: Mapping[str, Collection[str]]) -> None:
-        """`providers`: each one's name, and the fields that it knows besides those of all."""
+    def __init__(
+        self, providers: Mapping[str, Collection[str]], operations: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """`providers`: each one's name, and the fields that it knows besides those of all. `operations`: of each."""
         self._providers = providers
+        self._operations = operations or {}
         self._faults: dict[str, Fault] = {}
 
     def set(self, provider: str, fault: Fault | None) -> None:
@@ -114,8 +117,9 @@ class Faults:
         if down not in (None, True, False):
             raise ValueError("down is true or false.")
         operation = order.get("operation")
-        if operation is not None and not isinstance(operation, str):
-            raise ValueError('operation is a name such as "PutLogEvents".')
+        operations = sorted(self._operations.get(provider, ()))
+        if operation is not None and operation not in operations:
+            raise ValueError(f"operation is one of: {', '.join(operations)}.")
         rate_limits = order.get("rate_limits")
         if not _is_header(rate_limits):
             raise ValueError('rate_limits is what the header holds, such as "60:log_item:organization".')

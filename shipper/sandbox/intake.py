@@ -18,6 +18,8 @@ import orjson
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
+from shipper.lines.deep import json_text
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -42,12 +44,16 @@ class Answer:
 
 
 class RefusedError(Exception):
-    """The real service would not take this request. `reason` is for the page and the summary: no key, no content."""
+    """The real service would not take this request. `reason` is for the page and the summary: no key, no content.
 
-    def __init__(self, reason: str, answer: Answer) -> None:
+    `lacks` names what was not there yet and a sender may make: see `Unpacked.place`.
+    """
+
+    def __init__(self, reason: str, answer: Answer, *, lacks: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.answer = answer
+        self.lacks = lacks
 
 
 Dropped = tuple[int, int, str]
@@ -65,6 +71,7 @@ class Unpacked:
     dropped  ranges of entries (first, end, why) that the service drops for another reason, in order
     cut      indexes of entries of which the service keeps the beginning only
     about    what `settle` and `view` need to know of the request besides
+    place    where the entries went; what was refused before because this was not there (`RefusedError.lacks`) is mended
     """
 
     entries: list[dict[str, Any]]
@@ -75,6 +82,7 @@ class Unpacked:
     dropped: tuple[Dropped, ...] = ()
     cut: frozenset[int] = frozenset()
     about: Mapping[str, Any] = field(default_factory=dict)
+    place: str | None = None
 
     def kept(self) -> list[dict[str, Any]]:
         """The entries that the service keeps."""
@@ -109,6 +117,7 @@ class Intake(ABC):
     secret_names: ClassVar[frozenset[str]]  # headers and query parameters, lower case, that hold a key
     request_id_names: ClassVar[tuple[str, ...]]  # headers and query parameters, lower case, that tell repeats apart
     fault_fields: ClassVar[frozenset[str]] = frozenset()  # fields of faults.Fault that only some providers know
+    operations: ClassVar[frozenset[str]] = frozenset()  # what `operation` can be and is answered
 
     @abstractmethod
     def settings(self, url: str) -> dict[str, str]:
@@ -123,11 +132,18 @@ class Intake(ABC):
         """Check path, method and key. Raises RefusedError. The body is not there yet."""
 
     @abstractmethod
-    def unpack(self, request: Request) -> Unpacked:
-        """Take the body apart. Raises RefusedError. Needs no key, so that a stored request can be unpacked again."""
+    def unpack(self, request: Request, body: bytes | None = None) -> Unpacked:
+        """Take the body apart. Raises RefusedError. Needs no key, so that a stored request can be unpacked again.
 
-    def verify(self, request: Request) -> None:  # noqa: B027 (most providers have nothing to check here)
-        """Check what needs the body and the key: a signature. Raises RefusedError."""
+        `body` is what `verify` returned.
+        """
+
+    def verify(self, request: Request) -> bytes | None:
+        """Check what needs the body and the key: a signature. Raises RefusedError.
+
+        Returns the body, uncompressed, where that had to be done for it.
+        """
+        return None
 
     @abstractmethod
     def settle(self, request: Request, unpacked: Unpacked, order: Order | None = None) -> Answer:
@@ -165,8 +181,9 @@ class Intake(ABC):
         )
 
     def request_id(self, request: Request) -> str | None:
+        query = {name.lower(): value for name, value in request.query.items()} if request.query else {}
         for name in self.request_id_names:
-            found = request.headers.get(name) or request.query.get(name)
+            found = request.headers.get(name) or query.get(name)
             if found:
                 return found[:128]
         return None
@@ -191,6 +208,13 @@ class TooLargeError(Exception):
 
 USUAL_ENCODINGS = frozenset({"gzip", "deflate", "zstd"})
 
+MAX_MEMBERS = 1_000
+"""Of a gzip body: a sender may compress each of the 1,000 logs that Datadog takes apart. Empty ones cost 20 bytes and
+an engine each, so that a body of 20 MB would have a million of them."""
+
+MEMBER_BYTES = 64 * 1024
+"""Of a gzip body after its first member, handed over at once: what follows a member's end is copied back."""
+
 
 def decompress(body: bytes, encoding: str, max_bytes: int, encodings: Collection[str] = USUAL_ENCODINGS) -> bytes:
     """Undo Content-Encoding `encoding`: identity (or none), or one of `encodings`; deflate is with zlib's header.
@@ -210,25 +234,32 @@ def decompress(body: bytes, encoding: str, max_bytes: int, encodings: Collection
     if encoding == "br":
         return _unbrotli(body, max_bytes)
     window = 16 + zlib.MAX_WBITS if encoding == "gzip" else zlib.MAX_WBITS
+    view = memoryview(body)
     out: list[bytes] = []
     size = 0
-    rest = body
-    while rest or not out:
+    at, step = 0, len(body)
+    for _ in range(MAX_MEMBERS):
         engine = isal_zlib.decompressobj(wbits=window)
-        try:
-            chunk = engine.decompress(rest, max_bytes - size + 1)
-        except IsalError as error:  # type: ignore[misc]  # isal's stub declares the class as an instance
-            raise BodyError(f"The body is not {encoding}.") from error
-        size += len(chunk)
-        if size > max_bytes:
-            raise TooLargeError
-        if not engine.eof:
-            raise BodyError(f"The {encoding} body ends too early.")
-        out.append(chunk)
-        rest = engine.unused_data
-        if rest and encoding == "deflate":
+        while not engine.eof:
+            if at >= len(body):
+                raise BodyError(f"The {encoding} body ends too early.")
+            piece = view[at : at + step]
+            try:
+                chunk = engine.decompress(piece, max_bytes - size + 1)
+            except IsalError as error:  # type: ignore[misc]  # isal's stub declares the class as an instance
+                raise BodyError(f"The body is not {encoding}.") from error
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLargeError
+            out.append(chunk)
+            at += len(piece)
+        at -= len(engine.unused_data)
+        if at == len(body):
+            return out[0] if len(out) == 1 else b"".join(out)
+        if encoding == "deflate":
             raise BodyError("Bytes follow the end of the deflate body.")
-    return out[0] if len(out) == 1 else b"".join(out)
+        step = MEMBER_BYTES
+    raise BodyError(f"The gzip body has more than {MAX_MEMBERS} members: a bound of this sandbox's own.")
 
 
 def _unzstd(body: bytes, max_bytes: int) -> bytes:
@@ -305,4 +336,41 @@ _WORDS = {
 
 
 def text_of(value: object) -> str | None:
-    return value if value is None or type(value) is str else orjson.dumps(value, default=str).decode()
+    return value if value is None or type(value) is str else json_text(value)
+
+
+def writable(view: dict[str, Any]) -> dict[str, Any]:
+    """What `view` gave, with everything in it that nests deeper than an answer of the sandbox can hold as JSON text.
+
+    orjson reads 1,024 levels and writes 254, of which the answer around a view takes two.
+    """
+    try:
+        orjson.dumps([[view]])
+    except TypeError:
+        pass
+    else:
+        return view
+    marks = list(view["marks"])
+    shown = {}
+    for name, value in view.items():
+        inner = value.items() if type(value) is dict else ()
+        shown[name] = {key: _shallow(one, key, marks) for key, one in inner} if inner else _shallow(value, name, marks)
+    return {**shown, "marks": marks}
+
+
+def _shallow(value: object, name: str, marks: list[str]) -> object:
+    try:
+        orjson.dumps([[[[value]]]])
+    except TypeError:
+        marks.append(f"{name} nests too deep for this page and is shown as text")
+        return json_text(value)
+    return value
+
+
+def bare_view(request: Request, marks: list[str]) -> dict[str, Any]:
+    """A view of an entry of which nothing can be shown."""
+    names = ("host", "source", "service", "stream", "run", "seq", "lines", "part", "skipped", "trace_id")
+    return {
+        "time_ms": request.received_ms, "level": "error", "message": "", **dict.fromkeys(names), "tags": [],
+        "attributes": {}, "marks": marks, "remapped": {}, "shadowed": {}, "place": {},
+    }  # fmt: skip

@@ -7,9 +7,10 @@ all of New Relic's ingest APIs.
 | case | answer | source |
 | --- | --- | --- |
 | taken | 202 `{"requestId":"<UUID>"}` | page; sdk |
-| key | header Api-Key, License-Key or X-License-Key, or query parameter Api-Key or License-Key | page for Api-Key and License-Key; newrelic-fluentd-output issue 11 and docs-website issue 7359 for X-License-Key |
+| key | header Api-Key, License-Key, X-License-Key or X-Insert-Key, or query parameter Api-Key or License-Key | page for Api-Key and License-Key; newrelic-fluentd-output issue 11 and docs-website issue 7359 for X-License-Key; an older edition of the page ("Exactly one of: X-Insert-Key or X-License-Key") and logstash-output-plugin for X-Insert-Key |
 | key missing, malformed or unknown | 403 | no-log-data-appears-ui ("HTTP Error 403: Forbidden. Review your license key."); sdk |
 | key's shape | 40 characters; newer ones end in NRAL | newrelic-dotnet-agent pull request 2982 (exactly 40 of 0x21 to 0x7E); new-relic-api-keys page |
+| an Insights insert key, NRII- and 32 characters | taken under each of the names | older editions of the page ("You can also use an Insights insert key but the license key is preferred"); today's names license keys alone, and that the others ended is not said |
 | path | 404 | sdk |
 | method | 405 | sdk |
 | no Content-Length | 411 | sdk. A body in chunks with `Transfer-Encoding: chunked` counts as that here; not said of it |
@@ -28,7 +29,7 @@ or one log as one flat object (page, "detailed" and "simplified").
 | --- | --- |
 | common attributes and the log's are one set; the log's win | page; that they win is how its example reads |
 | `log`, `LOG`, `MESSAGE` become `message` when there is none | page |
-| nested objects are flattened with dots | page |
+| nested objects are flattened with dots | page. Here to 100 levels; what is deeper is stored as text |
 | an array is not supported: stored as text | page; json-message-not-parsed |
 | a `message` that is a JSON object, as text of up to 4,096 characters, is parsed and its fields join the attributes | page; json-message-not-parsed. That they take the place of attributes of the same name is assumed |
 | another text attribute that is a JSON object is parsed too | page, "Supported attribute types"; under which names is not said: here with the attribute's name before them |
@@ -51,6 +52,7 @@ from typing import Any
 
 import orjson
 
+from shipper.lines.deep import json_text
 from shipper.sandbox.intake import (
     Answer,
     BodyError,
@@ -76,9 +78,11 @@ MAX_NAME = 255
 MAX_SEARCHABLE = 4_094
 MAX_VALUE_BYTES = 128 * 1024
 MAX_PARSED = 4_096
+MAX_NESTING = 100
+"""Objects within objects that are flattened; New Relic says nothing of a bound. Deeper ones are stored as text here."""
 
-KEY_NAMES = ("api-key", "license-key", "x-license-key")
-_KEY = re.compile(r"[\x21-\x7e]{40}")
+KEY_NAMES = ("api-key", "license-key", "x-license-key", "x-insert-key")
+_KEY = re.compile(r"[\x21-\x7e]{40}|NRII-[\x21-\x7e]{32}")
 _TYPES = frozenset({"application/json", "json", "application/gzip", "gzip"})
 _MESSAGES = ("message", "log", "LOG", "MESSAGE")
 _DROPPED = ("accountId", "eventType")
@@ -134,7 +138,7 @@ class NewRelic(Intake):
         if "content-length" not in request.headers:
             raise self._refused(411, "Content-Length is missing")
 
-    def unpack(self, request: Request) -> Unpacked:
+    def unpack(self, request: Request, body: bytes | None = None) -> Unpacked:
         if len(request.body) > MAX_WIRE_BYTES:
             raise self._refused(413, "Payload is too large: more than 1 MB")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -282,13 +286,16 @@ def _ingest(common: Mapping[str, Any], log: Mapping[str, Any]) -> tuple[dict[str
     return _limit(stored, marks), marks, remapped
 
 
-def _flatten(prefix: str, given: Mapping[str, Any], into: dict[str, Any], marks: list[str]) -> None:
+def _flatten(
+    prefix: str, given: Mapping[str, Any], into: dict[str, Any], marks: list[str], left: int = MAX_NESTING
+) -> None:
     for name, value in given.items():
-        if type(value) is dict and len(prefix) < 10 * MAX_NAME:
-            _flatten(f"{prefix}{name}.", value, into, marks)
+        if type(value) is dict and left and len(prefix) < 10 * MAX_NAME:
+            _flatten(f"{prefix}{name}.", value, into, marks, left - 1)
         elif type(value) in (list, dict):
-            into[prefix + name] = orjson.dumps(value).decode()
-            marks.append(f"{prefix}{name} was an array and was stored as text")
+            into[prefix + name] = json_text(value)
+            what = "an array" if type(value) is list else "nested too deep"
+            marks.append(f"{(prefix + name)[:MAX_NAME]} was {what} and was stored as text")
         elif value is not None:
             into[prefix + name] = value
 

@@ -13,6 +13,7 @@ What is answered, and where that was read (November 2026; paths are getsentry/re
 | envelope header's first line is not JSON, when the key should be there | 401 "bad envelope authentication header" | same; getsentry/sentry issue 71812 |
 | key is not 32 hex digits | 400 "bad sentry DSN public key" | same; relay-base-schema ProjectKey |
 | sentry_version above 7 | 400 "unsupported protocol version (N)" | same |
+| sentry_version no number below 65,536 | 401 "bad x-sentry-auth header" | sentry-types src/auth.rs, which Relay reads it with: a u16 |
 | project in the path is no number | 400 "bad project path parameter" | same |
 | dsn in the envelope header is of another project or key | 400 "invalid event envelope", cause "project id header mismatch between envelope and request" or "public key header …" | envelope/mod.rs complete |
 | key of no project | 403 "event submission rejected with_reason: ProjectId" | endpoints/common.rs EventRejected. The sandbox knows every key: only on request |
@@ -50,7 +51,8 @@ look, in processing, finds it (processing/logs/process.rs, store.rs, validate.rs
 | timestamp (seconds, or RFC 3339), trace_id (32 hex digits, not all 0), level or body (text) missing or of another type | the log is dropped |
 | older than the retention of logs, 30 days | the log is dropped |
 | more than 60 s in the future | its time becomes that of arrival |
-| an attribute whose value is not of its type (string, integer, double, boolean, array of one kind), or that lacks either | the attribute is removed |
+| an attribute whose value is not of its type (string, integer of 64 bits, double, boolean, array), or that lacks either | the attribute is removed (relay-event-normalization/src/eap/mod.rs normalize_attribute_types) |
+| an array that holds, besides null, other than text alone, booleans alone or numbers alone | the attribute is removed (same, is_supported_array) |
 | level other than trace, debug, info, warn, error, fatal | kept as it is |
 
 develop.sentry.dev/sdk/telemetry/logs says that only one kind of telemetry belongs in an envelope; Relay sorts a mixed
@@ -163,7 +165,7 @@ class Sentry(Intake):
             raise RefusedError("HTTP path is wrong", Answer(404, b""))
         if request.method != "POST":
             raise RefusedError("HTTP method is not POST", Answer(405, b"", {"Allow": "POST"}))
-        if not path[1].isascii() or not path[1].isdigit() or int(path[1]) >= 2**64:
+        if _number(path[1], 2**64 - 1) is None:
             raise self._refused(400, "bad project path parameter", "Invalid URL: Cannot parse the project id")
         auth = self._auth(request)
         if auth is not None:
@@ -189,13 +191,13 @@ class Sentry(Intake):
     def _check(self, auth: Mapping[str, str]) -> None:
         if _KEY.fullmatch(auth["sentry_key"]) is None:
             raise self._refused(400, "bad sentry DSN public key", "invalid project key")
-        version = auth.get("sentry_version", str(PROTOCOL_VERSION)).partition(".")[0]
-        if not version.isascii() or not version.isdigit():
+        version = _number(auth.get("sentry_version", str(PROTOCOL_VERSION)).partition(".")[0], 2**16 - 1)
+        if version is None:
             raise self._refused(401, "bad x-sentry-auth header", "invalid value for version")
-        if int(version) > PROTOCOL_VERSION:
-            raise self._refused(400, f"unsupported protocol version ({int(version)})")
+        if version > PROTOCOL_VERSION:
+            raise self._refused(400, f"unsupported protocol version ({version})")
 
-    def verify(self, request: Request) -> None:
+    def verify(self, request: Request) -> bytes:
         """The envelope's dsn, which stands in for the key or has to agree with it."""
         body = self._decompressed(request)
         auth = self._auth(request)
@@ -214,7 +216,7 @@ class Sentry(Intake):
             try:
                 header = orjson.loads(line)
             except orjson.JSONDecodeError:
-                return  # unpack says what is wrong with it
+                return body  # unpack says what is wrong with it
             dsn = _dsn(header)
         if dsn is not None:
             path = _PATH.fullmatch(request.path)
@@ -222,9 +224,11 @@ class Sentry(Intake):
                 raise self._invalid("project id header mismatch between envelope and request")
             if dsn[0].lower() != auth["sentry_key"].lower():
                 raise self._invalid("public key header mismatch between envelope and request")
+        return body
 
-    def unpack(self, request: Request) -> Unpacked:
-        body = self._decompressed(request)
+    def unpack(self, request: Request, body: bytes | None = None) -> Unpacked:
+        if body is None:
+            body = self._decompressed(request)
         header, at = self._header(body)
         event_id = header.get("event_id")
         items = list(self._items(body, at))
@@ -295,7 +299,7 @@ class Sentry(Intake):
             try:
                 end = at + json.JSONDecoder().raw_decode(text, start)[1]
                 header = orjson.loads(body[at:end])
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise self._invalid(f"invalid {of} header") from None
             if end < len(body) and body[end : end + 1] != b"\n":
                 raise self._invalid("missing newline after header or payload") from None
@@ -540,7 +544,9 @@ def _view_event(shown: Mapping[str, Any], marks: list[str]) -> dict[str, Any]:
         "lines": None,
         "part": None,
         "skipped": None,
-        "tags": [f"{pair[0]}:{pair[1]}" for pair in pairs if type(pair) in (tuple, list) and len(pair) == 2],
+        "tags": [
+            f"{text_of(pair[0])}:{text_of(pair[1])}" for pair in pairs if type(pair) in (tuple, list) and len(pair) == 2
+        ],
         "attributes": {k: v for k, v in event.items() if k not in ("timestamp", "level", "server_name", "tags")},
         "marks": marks,
         "remapped": {},
@@ -575,10 +581,19 @@ def _mistyped(attribute: object) -> str | None:
         return f"{kind} is no type"
     if type(value) not in known:
         return f"its value is not of type {kind}"
-    if type(value) is list and len({type(one) for one in value if one is not None} - {type(None)}) > 1:
-        return "an array of more than one kind"
+    if kind == "integer" and not -(2**63) <= value < 2**63:
+        return "an integer of more than 64 bits with its sign"
+    if type(value) is list:
+        kinds = {_ELEMENTS.get(type(one)) for one in value if one is not None}
+        if None in kinds:
+            return "an array that holds arrays or objects"
+        if len(kinds) > 1:
+            return "an array of more than one kind"
     return None
 
+
+_ELEMENTS: Mapping[type, str] = {str: "text", bool: "truth", int: "number", float: "number"}
+"""The kinds of what an array may hold, besides null."""
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -597,6 +612,15 @@ _DETAILS = {
     "application. See https://docs.sentry.io/product/accounts/quotas/ for more information.",
     503: "failed to queue envelope",
 }
+
+
+def _number(text: str, most: int) -> int | None:
+    """A whole number as Rust parses one into a type that holds `most`; None for anything else."""
+    digits = text.lstrip("0")
+    if not text.isascii() or not text.isdigit() or len(digits) > len(str(most)):
+        return None
+    number = int(digits or "0")
+    return number if number <= most else None
 
 
 def _item_count(item: _Item) -> int | None:

@@ -37,6 +37,7 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
+from shipper.lines.deep import json_text
 from shipper.sandbox.cloudwatch import CloudWatch
 from shipper.sandbox.datadog import Datadog
 from shipper.sandbox.faults import Fault, Faults
@@ -50,6 +51,9 @@ INTAKES: tuple[type[Intake], ...] = (Datadog, CloudWatch, Sentry, NewRelic)
 
 MAX_LIMIT = 10_000
 """Events in one answer of /sandbox/events: some 10 MB, 0.1 s of work."""
+
+FAULT = "fault of the sandbox"
+"""How a refusal begins that no provider would have answered."""
 
 MAX_ORDER_BYTES = 64 * 1024
 """Body of a POST to /sandbox/: an order is a line of JSON."""
@@ -85,17 +89,20 @@ class Sandbox:
     """A sandbox: its intakes, what arrived, what is to go wrong. `url` and `port` are there once it listens."""
 
     def __init__(self, host: str = "127.0.0.1", *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
-        self.host = host
+        self.host = host or "0.0.0.0"  # noqa: S104 (an empty name stands for every address, as for a socket)
         self.port = 0
         self.url = ""
         self.intakes = tuple(intake() for intake in INTAKES)
         self.store = Store(self.intakes, max_events, max_bytes)
-        self.faults = Faults({intake.name: intake.fault_fields for intake in self.intakes})
+        self.faults = Faults(
+            {intake.name: intake.fault_fields for intake in self.intakes},
+            {intake.name: intake.operations for intake in self.intakes},
+        )
         self._page = {path: (Path(__file__).parent / "page" / name).read_bytes() for path, (name, _) in PAGE.items()}
         self._runner: web.AppRunner | None = None
 
     async def listen(self, port: int) -> None:
-        """Open the port; 0 takes a free one. Raises OSError, OverflowError."""
+        """Open the port; 0 takes a free one. Raises OSError, OverflowError, UnicodeError (a host that is no name)."""
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
@@ -139,9 +146,9 @@ class Sandbox:
     async def _intake(self, request: web.Request) -> web.StreamResponse:
         bare = Request(
             request.method,
-            request.path,
-            dict(request.query),
-            {name.lower(): value for name, value in request.headers.items()},
+            _clean(request.path),
+            {_clean(name): _clean(value) for name, value in request.query.items()},
+            {_clean(name.lower()): _clean(value) for name, value in request.headers.items()},
             b"",
             now_ms(),
         )
@@ -149,7 +156,7 @@ class Sandbox:
             if intake.claims(bare):
                 break
         else:
-            return _json({"error": f"No provider's intake has the path {request.path}."}, 404)
+            return _json({"error": f"No provider's intake has the path {bare.path}."}, 404)
         hidden = intake.without_keys(bare)
         try:
             body = await request.clone(client_max_size=intake.max_wire_bytes).read()
@@ -165,12 +172,14 @@ class Sandbox:
                 return answer
         try:
             intake.admit(bare)
-            intake.verify(_with_body(bare, body))
-            unpacked = intake.unpack(hidden)
-            settled = intake.settle(_with_body(bare, body), unpacked, fault)
+            keyed = _with_body(bare, body)
+            unpacked = intake.unpack(hidden, intake.verify(keyed))
+            settled = intake.settle(keyed, unpacked, fault)
+            self.store.take(intake, hidden, unpacked)
         except RefusedError as refused:
-            return self._refuse(intake, hidden, refused.answer, refused.reason)
-        self.store.take(intake, hidden, unpacked)
+            return self._refuse(intake, hidden, refused.answer, refused.reason, refused.lacks)
+        except Exception as error:  # noqa: BLE001 (a body is whatever anybody sent; the page says that this is ours)
+            return self._refuse(intake, hidden, intake.refusal(500), f"{FAULT} ({type(error).__name__})")
         return _answer(settled)
 
     async def _go_wrong(
@@ -195,8 +204,10 @@ class Sandbox:
             answer.headers["X-Sentry-Rate-Limits"] = fault.rate_limits
         return answer
 
-    def _refuse(self, intake: Intake, hidden: Request, answer: Answer, reason: str) -> web.Response:
-        self.store.refuse(intake, hidden, answer.status, reason)
+    def _refuse(
+        self, intake: Intake, hidden: Request, answer: Answer, reason: str, lacks: str | None = None
+    ) -> web.Response:
+        self.store.refuse(intake, hidden, answer.status, reason, lacks)
         return _answer(answer)
 
     # The page and its JSON
@@ -271,6 +282,11 @@ class Sandbox:
         return _json({"faults": self.faults.summary()})
 
 
+def _clean(text: str) -> str:
+    """The text without what no JSON can hold: aiohttp leaves bytes that are not UTF-8 as lone surrogates."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 def _with_body(request: Request, body: bytes) -> Request:
     return Request(request.method, request.path, request.query, request.headers, body, request.received_ms)
 
@@ -282,7 +298,8 @@ def _answer(answer: Answer) -> web.Response:
 
 
 def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json", headers=PAGE_HEADERS)
+    body = json_text(value).encode()
+    return web.Response(status=status, body=body, content_type="application/json", headers=PAGE_HEADERS)
 
 
 def _own_origin(request: web.Request) -> bool:
@@ -301,8 +318,32 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _is_any(host: str) -> bool:
+    """True where it listens on every address of the machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _for_url(host: str) -> str:
+    """The host as a sender can write it: where it listens on every address, the one that others know it by."""
+    if _is_any(host):
+        host = _own_address(host)
     return f"[{host}]" if ":" in host else host
+
+
+def _own_address(host: str) -> str:
+    """The address of this machine that packets leave by, else loopback. Asks for a route only: nothing is sent."""
+    family, elsewhere, loopback = (
+        (socket.AF_INET6, "2001:db8::1", "::1") if ":" in host else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
+    )
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as route:
+            route.connect((elsewhere, 9))  # an address of the documentation's (RFC 5737, RFC 3849)
+            return str(route.getsockname()[0])
+    except OSError:
+        return loopback
 
 
 @contextlib.asynccontextmanager
@@ -394,21 +435,24 @@ async def _serve(host: str, port: int) -> int:
     sandbox = Sandbox(host)
     try:
         await sandbox.listen(port)
-    except OSError as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         _say(_why_not(host, port, error))
         return 1
     # What is there now stays: keep the collector from looking through it again and again in a flood.
     gc.collect()
     gc.freeze()
     warning = "" if _is_loopback(host) else "; whoever reaches this machine can read what arrives"
-    lines = [f"shipper sandbox: listening on {sandbox.url}{warning}", *_exports(sandbox.url)]
+    on = f"every address of this machine, one of them {sandbox.url}" if _is_any(sandbox.host) else sandbox.url
+    lines = [f"shipper sandbox: listening on {on}{warning}", *_exports(sandbox.url)]
     print("\n  ".join(lines), flush=True)
     await ended.wait()
     await sandbox.close()
     return 0
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def _why_not(host: str, port: int, error: OSError | OverflowError | UnicodeError) -> str:
+    if not isinstance(error, OSError):
+        return f"{host} is neither an address nor a name that a host can have; choose another with --host."
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use already; choose another with --port, or --port 0 for a free one."
     if error.errno == errno.EACCES:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shipper.sandbox.intake import Dropped, Intake, Request, Unpacked
+from shipper.sandbox.intake import Dropped, Intake, Request, Unpacked, bare_view, writable
 from shipper.sandbox.ledger import SHOWN_RANGES, Ledger
 
 MAX_EVENTS = 2_000_000
@@ -29,6 +29,9 @@ DROPPED_BYTES = 130
 
 KEPT_REFUSALS = 100
 """The last refused requests, which the page lists. Their bodies are not kept."""
+
+MAX_LACKING = 1_000
+"""Places that a refused request found missing and that are waited for, a provider."""
 
 MAX_REASONS = 200
 """Different reasons of refusal that are counted apart, a provider."""
@@ -55,6 +58,8 @@ class Totals:
     requests: int = 0
     accepted: int = 0
     refused: Counter[str] = field(default_factory=Counter)  # "403 API key is malformed" → requests
+    mended: int = 0  # of the refused: what was missing was then made, and a later request was taken there
+    lacking: dict[str, list[dict[str, object]]] = field(default_factory=dict)  # place → refusals that wait for it
     events: int = 0
     wire_bytes: int = 0  # of what was taken, as it came
     bytes: int = 0  # of the same, uncompressed
@@ -103,6 +108,9 @@ class Store:
         totals.cut += len(unpacked.cut)
         totals.last_ms = request.received_ms
         totals.key = _key(intake, request) or totals.key
+        for refusal in totals.lacking.pop(unpacked.place, ()) if unpacked.place is not None else ():
+            refusal["mended"] = True
+            totals.mended += 1
         runs = totals.ledger.take(unpacked.kept(), unpacked.shared, request.received_ms)
         number = self._next_number
         self._next_number += 1
@@ -121,8 +129,11 @@ class Store:
             self._kept_bytes -= oldest.cost
             self._evicted += oldest.count
 
-    def refuse(self, intake: Intake, request: Request, status: int, reason: str) -> None:
-        """Count a request that was not taken. `request` must be without keys; `status` 0: no answer was given."""
+    def refuse(self, intake: Intake, request: Request, status: int, reason: str, lacks: str | None = None) -> None:
+        """Count a request that was not taken. `request` must be without keys; `status` 0: no answer was given.
+
+        `lacks`: see RefusedError.
+        """
         totals = self.totals[intake.name]
         totals.requests += 1
         totals.refused_bytes += len(request.body)
@@ -130,17 +141,21 @@ class Store:
         totals.key = _key(intake, request) or totals.key
         why = f"{status or 'no answer'} {reason}"
         totals.refused[why if why in totals.refused or len(totals.refused) < MAX_REASONS else "other"] += 1
-        self._refusals.append(
-            {
-                "number": self._next_number,
-                "provider": intake.name,
-                "received_ms": request.received_ms,
-                "status": status,
-                "reason": reason,
-                "request_id": intake.request_id(request),
-                "wire_bytes": len(request.body),
-            }
-        )
+        refusal: dict[str, object] = {
+            "number": self._next_number,
+            "provider": intake.name,
+            "received_ms": request.received_ms,
+            "status": status,
+            "reason": reason,
+            "request_id": intake.request_id(request),
+            "wire_bytes": len(request.body),
+            "mended": False,
+        }
+        self._refusals.append(refusal)
+        if lacks is not None and (lacks in totals.lacking or len(totals.lacking) < MAX_LACKING):
+            waiting = totals.lacking.setdefault(lacks, [])
+            if len(waiting) < KEPT_REFUSALS:
+                waiting.append(refusal)
         self._next_number += 1
 
     def events(
@@ -192,7 +207,7 @@ class Store:
                 "request": one.number,
                 "request_id": request_id,
                 "received_ms": one.request.received_ms,
-                **one.intake.view(index, unpacked, one.request),
+                **_view(one, index, unpacked),
             }
             if run is None or view["run"] == run:
                 views.append(view)
@@ -217,6 +232,7 @@ class Store:
             "requests": totals.requests,
             "accepted": totals.accepted,
             "refused": sum(totals.refused.values()),
+            "mended": totals.mended,
             "refused_why": dict(totals.refused),
             "events": totals.events,
             "lines": sum(stream.lines for stream in streams) + totals.ledger.unnumbered + totals.ledger.untracked,
@@ -237,10 +253,20 @@ class Store:
         }
 
 
+def _view(one: Kept, index: int, unpacked: Unpacked) -> dict[str, Any]:
+    """What the page shows of an entry: one that cannot be shown says so, and hides no other."""
+    try:
+        return writable(one.intake.view(index, unpacked, one.request))
+    except Exception as error:  # noqa: BLE001 (an entry is whatever anybody sent)
+        why = f"this entry cannot be shown: fault of the sandbox ({type(error).__name__})"
+        return bare_view(one.request, [*unpacked.why_dropped(index), why])
+
+
 def _key(intake: Intake, request: Request) -> str | None:
     """The key that the request came with, already hidden."""
+    query = {name.lower(): value for name, value in request.query.items()}
     for name in intake.secret_names:
-        found = request.headers.get(name) or request.query.get(name)
+        found = request.headers.get(name) or query.get(name)
         if found:
             return found
     return None

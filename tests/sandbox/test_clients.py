@@ -116,6 +116,21 @@ def test_what_boto3_puts_arrives_as_it_was_put(sandbox: Sandbox, logs: Any) -> N
     assert summary(sandbox, "cloudwatch")["key"] == "…MPLE eu-central-1"
 
 
+def test_what_was_refused_for_want_of_group_and_stream_is_mended_by_making_them(sandbox: Sandbox, logs: Any) -> None:
+    for _ in range(2):
+        with pytest.raises(logs.exceptions.ResourceNotFoundException):
+            put(logs, (now_ms(), "m"), logGroupName="new")
+    logs.create_log_group(logGroupName="new")
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        put(logs, (now_ms(), "m"), logGroupName="new")
+    logs.create_log_stream(logGroupName="new", logStreamName="s")
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        put(logs, (now_ms(), "m"), logGroupName="another")
+    assert (summary(sandbox, "cloudwatch")["refused"], summary(sandbox, "cloudwatch")["mended"]) == (4, 0)
+    put(logs, (now_ms(), "m"), logGroupName="new")
+    assert (summary(sandbox, "cloudwatch")["refused"], summary(sandbox, "cloudwatch")["mended"]) == (4, 3)
+
+
 def test_boto3_reads_which_events_were_rejected(sandbox: Sandbox, logs: Any) -> None:
     now = now_ms()
     answer = put(logs, (1, "old"), (now, "good"), (now + 3 * 3_600_000, "new"))

@@ -227,6 +227,19 @@ def test_every_signed_part_counts(intake: CloudWatch) -> None:
         assert refused(intake, changed) == ("InvalidSignatureException", MISMATCH)
 
 
+@pytest.mark.parametrize("key", [DEMO[0], OTHER_KEY])
+def test_a_hash_of_the_body_that_was_sent_has_to_be_the_bodys(key: str, intake: CloudWatch) -> None:
+    names = "content-type;host;x-amz-content-sha256;x-amz-date;x-amz-target"
+    body = orjson.dumps({"logGroupName": "g", "retentionInDays": 7})
+    right = request(
+        "PutRetentionPolicy", body, key=key, signed=names, x_amz_content_sha256=hashlib.sha256(body).hexdigest()
+    )
+    assert take(intake, right)[0].status == 200
+    for said in (hashlib.sha256(b"another").hexdigest(), "UNSIGNED-PAYLOAD", "é"):
+        wrong = request("PutRetentionPolicy", body, key=key, signed=names, x_amz_content_sha256=said)
+        assert refused(intake, wrong) == ("InvalidSignatureException", MISMATCH)
+
+
 def test_another_access_key_is_taken_by_its_shape(intake: CloudWatch) -> None:
     body = {"logGroupName": "g", "retentionInDays": 7}
     assert take(intake, request("PutRetentionPolicy", body, key=OTHER_KEY, secret="unknown"))[0].status == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import zlib
 from typing import Any
 
@@ -13,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipper.sandbox.datadog import Datadog, level_of
-from shipper.sandbox.intake import BodyError, RefusedError, Request, TooLargeError, Unpacked, decompress, hide
+from shipper.sandbox.intake import (
+    MAX_MEMBERS,
+    MEMBER_BYTES,
+    BodyError,
+    RefusedError,
+    Request,
+    TooLargeError,
+    Unpacked,
+    decompress,
+    hide,
+)
 
 DATADOG = Datadog()
 NOW_MS = 1_795_563_000_000
@@ -161,6 +172,23 @@ def test_gzip_members_together_stay_within_the_bound() -> None:
     assert len(decompress(member * 2, "gzip", 1200)) == 1200
     with pytest.raises(BodyError):
         decompress(b"", "gzip", 10)
+
+
+def test_gzip_members_are_a_thousand_at_most_and_empty_ones_no_way_around_it() -> None:
+    assert decompress(gzip.compress(b"a") * MAX_MEMBERS, "gzip", 10_000) == b"a" * MAX_MEMBERS
+    for member in (gzip.compress(b"a"), gzip.compress(b"")):
+        with pytest.raises(BodyError, match="1000 members"):
+            decompress(member * (MAX_MEMBERS + 1), "gzip", 10_000)
+    assert refused(request(gzip.compress(b"") * 50_000, content_encoding="gzip"))[0] == 400
+
+
+def test_gzip_members_longer_than_what_is_handed_over_at_once_are_read_whole() -> None:
+    texts = [random.Random(n).randbytes(3 * MEMBER_BYTES + n) for n in range(3)]
+    body = b"".join(gzip.compress(text, 1) for text in texts)
+    assert decompress(body, "gzip", 10**6) == b"".join(texts)
+    for short in (body[:-1], body[:-MEMBER_BYTES]):
+        with pytest.raises(BodyError, match="too early"):
+            decompress(short, "gzip", 10**6)
 
 
 def test_one_object_is_one_log_and_an_empty_body_of_json_none() -> None:
@@ -372,6 +400,22 @@ def test_a_log_older_than_18_hours_is_taken_and_marked_as_rejected() -> None:
     assert unpacked.too_old == {1, 2, 3}
     assert DATADOG.view(1, unpacked, asked)["marks"] == ["rejected on arrival: too old (more than 18 h)"]
     assert DATADOG.view(0, unpacked, asked)["marks"] == []
+
+
+def test_a_log_more_than_2_hours_ahead_is_taken_and_marked_as_rejected() -> None:
+    logs = [
+        {"message": "edge", "timestamp": NOW_MS + 2 * HOUR_MS},
+        {"message": "over", "timestamp": NOW_MS + 2 * HOUR_MS + 1},
+        {"message": "other name", "date": NOW_MS + 3 * HOUR_MS},
+        {"message": "no date"},
+        {"message": "collision", "timestamp": NOW_MS, "@timestamp": "2999-01-01T00:00:00Z"},
+    ]
+    asked = request(orjson.dumps(logs))
+    unpacked = DATADOG.unpack(asked)
+    why = "rejected on arrival: more than 2 h in the future"
+    assert unpacked.dropped == ((1, 3, why), (4, 5, why))
+    assert [entry["message"] for entry in unpacked.kept()] == ["edge", "no date"]
+    assert [DATADOG.view(index, unpacked, asked)["marks"] for index in range(5)] == [[], [why], [why], [], [why]]
 
 
 def test_a_log_over_1_mb_is_taken_and_cut() -> None:

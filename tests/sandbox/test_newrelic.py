@@ -73,6 +73,8 @@ UNMARSHALLED = "NrIntegrationError: Error unmarshalling message payload"
         (request(api_key=KEY[:-1]), 403, "License key is malformed"),
         (request(api_key=KEY + "0"), 403, "License key is malformed"),
         (request(api_key=" " * 40), 403, "License key is malformed"),
+        (request(api_key="NRII-" + "a" * 31), 403, "License key is malformed"),
+        (request(api_key="NRII-" + "a" * 33), 403, "License key is malformed"),
         (request(path="/log/v2"), 404, "HTTP path is wrong"),
         (request(path="/log/v1/"), 404, "HTTP path is wrong"),
         (request(method="GET"), 405, "HTTP method is not POST"),
@@ -131,6 +133,16 @@ def test_what_the_page_gets_holds_no_key() -> None:
 
 
 # What is taken
+
+
+@pytest.mark.parametrize("name", ["api_key", "license_key", "x_license_key", "x_insert_key"])
+def test_license_keys_and_insert_keys_are_taken_under_each_name(name: str) -> None:
+    for key in (KEY, "NRII-" + "aB3_-x" * 5 + "zz"):
+        headers: Any = {"api_key": "", name: key}
+        asked = request(b'{"message":"m"}', **headers)
+        assert len(take(asked).entries) == 1
+        assert key not in repr(NEWRELIC.without_keys(asked))
+        assert NEWRELIC.claims(request(path="/", **headers))
 
 
 def test_the_limit_holds_to_the_byte_on_the_wire_and_not_before_compression() -> None:

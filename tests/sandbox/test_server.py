@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import http.client
+import ipaddress
 import os
 import re
 import signal
@@ -162,6 +163,20 @@ def test_no_providers_key_is_ever_shown(sandbox: Sandbox, path: str, headers: di
     shown = ask(sandbox, "GET", "/sandbox/events")[1] + ask(sandbox, "GET", "/sandbox/summary")[1]
     assert b"fedcba98765432100123456789" not in shown
     assert b"0123456789abcd" not in shown
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "key"),
+    [
+        ("newrelic", f"/log/v1?Api-Key={'0' * 36}NRAL", "…0000NRAL"),
+        ("datadog", f"/api/v2/logs?DD-API-KEY={KEY}&dd-api-key={KEY}", "…cdef"),
+    ],
+)
+def test_the_end_of_a_key_is_shown_from_a_query_of_any_case(
+    sandbox: Sandbox, provider: str, path: str, key: str
+) -> None:
+    ask(sandbox, "POST", path, b"[]", {"Content-Type": "application/json"})
+    assert get(sandbox, "/sandbox/summary")["providers"][provider]["key"] == key
 
 
 @given(
@@ -364,6 +379,8 @@ def test_a_slow_provider_takes_the_request_late(sandbox: Sandbox) -> None:
         (b'{"provider":"sentry","rate_limits":60}', "rate_limits"),
         (b'{"provider":"sentry","rate_limits":"60\\r\\nX: y"}', "rate_limits"),
         (b'{"provider":"cloudwatch","operation":5}', "operation"),
+        (b'{"provider":"cloudwatch","status":503,"operation":["PutLogEvents"]}', "operation"),
+        (b'{"provider":"cloudwatch","status":503,"operation":"Nope"}', "operation is one of: CreateLogGroup, "),
         (b'{"provider":"cloudwatch","reject":{}}', "reject"),
         (b'{"provider":"cloudwatch","reject":{"too_odd":1}}', "reject"),
         (b'{"provider":"cloudwatch","reject":{"too_old":-1}}', "reject"),
@@ -609,6 +626,44 @@ def test_an_address_that_is_not_ours_is_said_in_one_sentence(host: str) -> None:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     assert err == f"shipper sandbox: {host} is no address of this machine; choose another with --host.\n"
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+def test_a_host_that_can_be_none_is_said_in_one_sentence(host: str) -> None:
+    with start("--host", host, "--port", "0") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    said = "is neither an address nor a name that a host can have; choose another with --host."
+    assert err == f"shipper sandbox: {host} {said}\n"
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::"])
+def test_what_listens_on_every_address_prints_one_that_can_be_written_down(host: str) -> None:
+    if host == "::" and not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with start("--host", host, "--port", "0") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        found = re.search(r"every address of this machine, one of them http://(.+):(\d+);", lines[0])
+        assert found is not None, lines
+        address = ipaddress.ip_address(found[1].strip("[]"))
+        with contextlib.closing(http.client.HTTPConnection(str(address), int(found[2]), timeout=10)) as connection:
+            connection.request("GET", "/sandbox/summary")
+            status = connection.getresponse().status
+        process.terminate()
+        process.communicate(timeout=10)
+    assert not address.is_unspecified
+    assert status == 200
+    assert lines[1].endswith(f" SHIPPER_DATADOG_URL=http://{found[1]}:{found[2]}\n")
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::", 0))
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http", "8o8o"])

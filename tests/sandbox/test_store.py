@@ -169,6 +169,18 @@ def test_refusals_are_counted_by_status_and_reason() -> None:
     assert datadog(store)["refused"] == 303
 
 
+def test_a_refusal_for_what_was_missing_is_mended_once_something_is_taken_there() -> None:
+    store = make()
+    request = DATADOG.without_keys(Request("POST", "/api/v2/logs", {}, {"dd-api-key": KEY}, b"[]", 1_000))
+    for place in ("here", "here", "elsewhere", None):
+        store.refuse(DATADOG, request, 400, "missing", place)
+    for place in (None, "here", "here"):
+        store.take(DATADOG, request, Unpacked([], 2, place=place))
+    summary: Any = store.summary()
+    assert [one["mended"] for one in summary["refusals"]] == [True, True, False, False]
+    assert (datadog(store)["refused"], datadog(store)["mended"]) == (4, 2)
+
+
 def test_too_old_and_cut_logs_are_counted() -> None:
     store = make()
     now_ms = 2_000_000_000_000

@@ -17,6 +17,7 @@ let unseen = 0;            // lines that went by between two looks, beyond ROWS
 let rates = new Map();     // provider → {ms, events}
 let titles = new Map();    // provider → its name as people write it
 let busy = false;
+let last = null;           // the last summary
 
 function make(tag, className, text) {
   const node = document.createElement(tag);
@@ -38,6 +39,7 @@ function bytes(n) {
 function clock(ms) {
   const date = new Date(ms);
   const two = (n) => String(n).padStart(2, "0");
+  if (date.getFullYear() !== new Date().getFullYear()) return isoLocal(ms).slice(0, 10);
   if (Math.abs(Date.now() - ms) > 12 * 3600 * 1000) {
     return `${two(date.getMonth() + 1)}-${two(date.getDate())} ${two(date.getHours())}:${two(date.getMinutes())}`;
   }
@@ -47,6 +49,25 @@ function clock(ms) {
 function isoLocal(ms) {
   const date = new Date(ms);
   return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString();
+}
+
+// Codes for a terminal (ECMA-48): colours, titles, two-character ones.
+const CODES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])/g;
+
+// Other characters that do not print, as a terminal shows them: ^G for a bell.
+function printable(text) {
+  return text.replace(/[\x00-\x08\x0b-\x1f\x7f]/g, (c) => `^${String.fromCharCode(c.charCodeAt(0) ^ 64)}`);
+}
+
+// A whole text, its codes dimmed.
+function spell(into, text) {
+  let at = 0;
+  for (const found of text.matchAll(CODES)) {
+    into.append(printable(text.slice(at, found.index)), make("span", "code", printable(found[0])));
+    at = found.index + found[0].length;
+  }
+  into.append(printable(text.slice(at)));
+  return into;
 }
 
 // --- lines
@@ -61,7 +82,8 @@ function row(event) {
   button.setAttribute("aria-expanded", "false");
   const time = make("span", "time", clock(event.time_ms));
   time.title = isoLocal(event.time_ms);
-  const message = make("span", "message", event.message === "" ? "(empty)" : event.message.slice(0, 2000));
+  const message = make("span", "message");
+  message.append(make("span", "text", event.message === "" ? "(empty)" : printable(event.message.slice(0, 2000).replace(CODES, ""))));
   if (event.marks.length) message.classList.add("marked");
   button.append(
     time,
@@ -125,7 +147,7 @@ function settle() {
   $("empty").hidden = rows.length > 0;
   $("no-match").hidden = rows.length === 0 || shown.length > 0;
   const parts = [];
-  if (rows.length) parts.push(shown.length === rows.length ? `last ${count(rows.length)} lines` : `${count(shown.length)} of the last ${count(rows.length)} lines`);
+  if (rows.length) parts.push(shown.length === rows.length ? `last ${some(rows.length, "line", "lines")}` : `${count(shown.length)} of the last ${some(rows.length, "line", "lines")}`);
   if (unseen) parts.push(`${count(unseen)} went by too fast to show`);
   $("shown").textContent = parts.join(" · ");
   if (shown.length && !shown.some((r) => r.button.tabIndex === 0)) shown[0].button.tabIndex = 0;
@@ -153,7 +175,7 @@ function detail(event) {
     box.append(marks);
   }
   const text = make("div", "text");
-  text.append(make("h3", "", "Message"), make("pre", "", event.message));
+  text.append(make("h3", "", "Message"), spell(make("pre"), event.message));
   box.append(text);
 
   const left = make("div");
@@ -190,7 +212,7 @@ function detail(event) {
     structure(pre, event.attributes, 0);
     right.append(pre);
   } else {
-    right.append(make("p", "", "None besides those."));
+    right.append(make("p", "none", "None besides those."));
   }
   box.append(left, right);
   return box;
@@ -218,71 +240,114 @@ function structure(into, value, depth) {
 
 // --- counters
 
-const COLUMNS = ["provider", "lines", "requests", "refused", "gaps", "repeats", "not kept", "on the wire"];
-
-function cell(row, name, value, kind, note) {
-  const td = make("td", kind || "");
-  td.dataset.name = name;
-  td.append(make("strong", "", value));
-  if (note) td.append(" ", make("small", "", note));
-  row.append(td);
-}
+// Name, and whether a phone shows it beside the provider or only once the provider is opened.
+const COLUMNS = [["lines", false], ["refused", false], ["missing", false], ["repeats", true], ["not kept", true], ["requests", true], ["on the wire", true]];
 
 const ranges = (list) => list.slice(0, 8).map(([a, b]) => (a === b ? `${a}` : `${a}–${b}`)).join(", ") + (list.length > 8 ? ", …" : "");
+const some = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
+
+let opened = new Set();    // providers whose runs and refusals are shown
+
+// What stands in each column: [text, kind, note].
+function counted(name, p) {
+  const rate = rateOf(name, p);
+  const gone = p.too_old + p.dropped;
+  const lost = [p.too_old && `${count(p.too_old)} too old`, p.cut && `${count(p.cut)} cut`].filter(Boolean).join(", ");
+  return {
+    lines: [count(p.lines), "", rate >= 1 ? `${count(Math.round(rate))}/s` : ""],
+    refused: [count(p.refused), p.refused > p.mended ? "wrong" : "", p.mended ? `${count(p.mended)} mended` : ""],
+    missing: [count(p.missing), p.missing ? "wrong" : "", ""],
+    repeats: [count(p.repeats), p.repeats ? "odd" : "", ""],
+    "not kept": [count(gone), gone ? "wrong" : p.cut ? "odd" : "", lost],
+    requests: [count(p.requests), "", ""],
+    "on the wire": [bytes(p.wire_bytes), "", p.bytes > p.wire_bytes * 1.05 ? `of ${bytes(p.bytes)}` : ""],
+  };
+}
 
 function table(name, p, fault, refusals) {
   const body = make("tbody", p.requests ? "" : "idle");
   body.dataset.provider = name;
   const row = make("tr");
-  const head = make("th", "", p.title);
+  const head = make("th");
   head.scope = "row";
-  const about = [p.key && `key ${p.key}`, p.last_ms && `last ${clock(p.last_ms)}`].filter(Boolean).join(" · ");
-  head.append(make("small", "", about || "nothing yet"));
+  const runs = new Set(p.streams.map((s) => s.run)).size;
+  const about = make("small");
+  if (p.requests) {
+    about.append(runs ? some(runs, "run", "runs") : "no run");
+    const more = [p.key && `key ${p.key}`, p.last_ms && `last ${clock(p.last_ms)}`].filter(Boolean);
+    if (more.length) about.append(make("span", "minor", ` · ${more.join(" · ")}`));
+    const odd = [p.repeats && some(p.repeats, "repeat", "repeats"), p.too_old + p.dropped && `${count(p.too_old + p.dropped)} not kept`, p.cut && `${count(p.cut)} cut`].filter(Boolean);
+    if (odd.length) about.append(make("span", "phone odd", ` · ${odd.join(" · ")}`));
+    const button = make("button", "more");
+    button.type = "button";
+    button.dataset.key = name;
+    button.setAttribute("aria-expanded", String(opened.has(name)));
+    button.append(make("span", "name", p.title), about);
+    button.addEventListener("click", () => {
+      if (!opened.delete(name)) opened.add(name);
+      if (last) cards(last);
+    });
+    head.append(button);
+  } else {
+    about.textContent = "nothing yet";
+    head.append(make("span", "name", p.title), about);
+  }
   row.append(head);
-  const rate = rateOf(name, p);
-  cell(row, "lines", count(p.lines), "", rate >= 1 ? `${count(Math.round(rate))}/s` : "");
-  cell(row, "requests", count(p.requests));
-  cell(row, "refused", count(p.refused), p.refused ? "wrong" : "");
-  cell(row, "gaps", count(p.missing), p.missing ? "wrong" : "", p.missing ? (p.missing === 1 ? "line" : "lines") : "");
-  cell(row, "repeats", count(p.repeats), p.repeats ? "odd" : "");
-  const lost = [p.too_old && `${count(p.too_old)} too old`, p.cut && `${count(p.cut)} cut`].filter(Boolean).join(", ");
-  cell(row, "not kept", count(p.too_old + p.dropped), p.too_old + p.dropped ? "wrong" : p.cut ? "odd" : "", lost);
-  cell(row, "on the wire", bytes(p.wire_bytes), "", p.bytes > p.wire_bytes * 1.05 ? `of ${bytes(p.bytes)}` : "");
+  const cells = counted(name, p);
+  for (const [column, minor] of COLUMNS) {
+    const [value, kind, note] = cells[column];
+    const td = make("td", `${kind} ${minor ? "minor" : ""}`.trim());
+    td.append(make("strong", "", value));
+    if (note) td.append(" ", make("small", "", note));
+    row.append(td);
+  }
   body.append(row);
   const wide = () => {
     const line = make("tr", "wide");
     const td = make("td");
-    td.colSpan = COLUMNS.length;
+    td.colSpan = COLUMNS.length + 1;
     line.append(td);
     body.append(line);
     return td;
   };
   if (fault) wide().append(make("p", "fault", describe(fault)));
-
-  const own = refusals.filter((r) => r.provider === name);
-  if (p.streams.length || own.length) {
-    const more = make("details", "more");
-    more.dataset.key = name;
-    const runs = new Set(p.streams.map((s) => s.run)).size;
-    const words = [runs && `${count(runs)} ${runs === 1 ? "run" : "runs"}`, own.length && "refusals"].filter(Boolean).join(" and ");
-    more.append(make("summary", "", `${p.title}: ${words}`));
-    const ul = make("ul");
-    for (const s of p.streams.slice().reverse().slice(0, 20)) {
-      const bad = s.missing || s.repeats;
-      const parts = [`${s.run} ${s.stream || "–"}: ${count(s.lines)} lines to ${s.last_seq === null ? "–" : count(s.last_seq)}`];
-      if (s.missing) parts.push(`${count(s.missing)} missing (${ranges(s.gaps)})`);
-      if (s.missing && s.missing !== s.unexplained) parts.push(`${count(s.missing - s.unexplained)} of them announced`);
-      if (s.repeats) parts.push(`${count(s.repeats)} repeated (${ranges(s.repeated)})`);
-      if (!bad) parts.push("no gap, no repeat");
-      ul.append(make("li", s.missing ? "wrong" : "", parts.join("; ")));
-    }
-    for (const r of own.slice().reverse().slice(0, 20)) {
-      ul.append(make("li", "wrong", `${clock(r.received_ms)} ${r.status || "no answer"} ${r.reason}`));
-    }
-    more.append(ul);
-    wide().append(more);
-  }
+  if (p.requests && opened.has(name)) wide().append(rest(p, cells), story(p, refusals.filter((r) => r.provider === name)));
   return body;
+}
+
+// What a phone has no column for.
+function rest(p, cells) {
+  const list = make("dl", "phone");
+  for (const [column, minor] of COLUMNS) {
+    const [value, kind, note] = cells[column];
+    if (minor) list.append(make("dt", "", column), make("dd", kind, note ? `${value} (${note})` : value));
+  }
+  for (const [name, value] of [["key", p.key], ["last", p.last_ms ? clock(p.last_ms) : ""]]) {
+    if (value) list.append(make("dt", "", name), make("dd", "", value));
+  }
+  return list;
+}
+
+// Runs and streams, newest first, and the last refusals.
+function story(p, refusals) {
+  const ul = make("ul", "story");
+  for (const s of p.streams.slice().reverse().slice(0, 20)) {
+    // Every number up to the last stands for a line that arrived, is missing, or was left out before it was sent.
+    const empty = s.last_seq === null || s.repeats ? 0 : Math.max(0, s.last_seq - s.missing - s.lines);
+    const arrived = some(s.lines, "line", "lines") + (empty ? ` and ${count(empty)} left out as empty` : "");
+    const parts = [`${s.run} ${s.stream || "–"}: ${arrived}${s.last_seq === null ? "" : `, up to number ${count(s.last_seq)}`}`];
+    if (s.missing) parts.push(`${count(s.missing)} missing (${ranges(s.gaps)})`);
+    if (s.missing && s.missing !== s.unexplained) parts.push(`${count(s.missing - s.unexplained)} of them announced`);
+    if (s.repeats) parts.push(`${count(s.repeats)} repeated (${ranges(s.repeated)})`);
+    if (!s.missing && !s.repeats) parts.push("no gap, no repeat");
+    ul.append(make("li", s.missing ? "wrong" : "", parts.join("; ")));
+  }
+  for (const r of refusals.slice().reverse().slice(0, 20)) {
+    const end = r.mended ? " It was made since." : "";
+    ul.append(make("li", r.mended ? "" : "wrong", `${clock(r.received_ms)} refused: ${r.status || "no answer"} ${r.reason}${end}`));
+  }
+  if (!ul.children.length) ul.append(make("li", "", "No run and no refusal."));
+  return ul;
 }
 
 function describe(fault) {
@@ -315,14 +380,14 @@ function rateOf(name, p) {
 }
 
 function cards(summary) {
-  const open = new Set([...document.querySelectorAll(".more[open]")].map((node) => node.dataset.key));
+  last = summary;
   const focused = document.activeElement && document.activeElement.closest(".more");
   titles = new Map(Object.entries(summary.providers).map(([name, p]) => [name, p.title]));
   const nodes = Object.entries(summary.providers).map(([name, p]) => table(name, p, summary.faults[name], summary.refusals));
   const heads = make("thead");
   const line = make("tr");
-  for (const name of COLUMNS) {
-    const th = make("th", "", name);
+  for (const [name, minor] of [["provider", false], ...COLUMNS]) {
+    const th = make("th", minor ? "minor" : "", name);
     th.scope = "col";
     line.append(th);
   }
@@ -330,8 +395,7 @@ function cards(summary) {
   $("providers").replaceChildren(heads, ...nodes);
   snippet(summary.settings);
   for (const more of document.querySelectorAll(".more")) {
-    if (open.has(more.dataset.key)) more.open = true;
-    if (focused && focused.dataset.key === more.dataset.key) more.querySelector("summary").focus();
+    if (focused && focused.dataset.key === more.dataset.key) more.focus();
   }
   const select = $("provider");
   const names = Object.entries(summary.providers);
