@@ -134,6 +134,7 @@ class Adopter:
         """Let go the runs that everybody has got, or that somebody removed."""
         for run, adopted in list(self._adopted.items()):
             done = adopted.feed.gone or all(source.complete for _, source in adopted.sources)
+            done = done and not any(source.under_way for _, source in adopted.sources)
             if done and self._committer.flush(FLUSH_SECONDS):
                 for sender, source in adopted.sources:
                     sender.remove(source)

@@ -37,6 +37,7 @@ class Concurrency:
         self._round_began = 0.0
         self._round_ends = 0.0
         self._worked = 0.0
+        self._failures_end = 0.0
 
     def began(self, under_way: int) -> None:
         """A request was begun; so many are under way with it."""
@@ -66,8 +67,11 @@ class Concurrency:
         self._deviation += _WEIGHT * (abs(mean - self._usual) - self._deviation)
         self._usual += _WEIGHT * (mean - self._usual)
 
-    def failed(self, throttled: bool) -> None:
-        """A request was not taken for now. ``throttled``: fewer were asked for."""
+    def failed(self, throttled: bool, now: float) -> None:
+        """A request was not taken for now. ``throttled``: fewer were asked for. Once a round it counts."""
         self._doubling = self._doubling and not throttled
+        if now < self._failures_end:
+            return
+        self._failures_end = now + self._usual
         self._reached = False
         self.limit = max(1, self.limit // 2)

@@ -58,11 +58,15 @@ class Piece:
 class Follower(Protocol):
     """A source of one sink, as its feed knows it."""
 
+    along: bool
+
     def stands_at(self, key: tuple[int, ...]) -> bool: ...
 
     def has_room(self) -> bool: ...
 
     def take_in(self, pieces: Sequence[Piece], after: State, at_end: bool) -> None: ...
+
+    def finish(self) -> bool: ...
 
     def wake(self) -> None: ...
 
@@ -109,6 +113,7 @@ class Feed:
         for follower in self._followers:
             if follower is not reader and follower.stands_at(key) and follower.has_room():
                 follower.take_in(pieces, after, at_end)
+                follower.finish()  # its sender may have nothing to do
                 follower.wake()
 
     def holds_up(self, reader: Follower, state: State) -> bool:
@@ -117,7 +122,7 @@ class Feed:
             return False
         key = state.key
         return any(
-            follower is not reader and not follower.has_room() and follower.stands_at(key)
+            follower is not reader and follower.along and not follower.has_room() and follower.stands_at(key)
             for follower in self._followers
         )
 

@@ -37,7 +37,8 @@ SLOWEST_SECONDS = 10.0  # a line waits for company at most this long when the pr
 # For a sink in step that has no room, so that lines are decoded once; then it falls behind. Milliseconds in which this
 # process has nothing to do, for while it is busy nothing is lost by waiting, and seconds in all.
 PATIENCE_IDLE, PATIENCE_MAX = 20, 0.5
-IN_FLIGHT_BYTES = 2 << 20  # of lines, in requests under way: decoded they are held three times that
+IN_FLIGHT_BYTES = 5 << 20  # decoded, in requests under way; lines of 175 bytes are 1.8 MiB of it
+LEARN_EVENTS = 20  # a body of fewer says nothing of how large the next one will be
 
 
 class _GaveUpError(Exception):
@@ -51,14 +52,14 @@ class _Flight:
     ``acceptance`` counts once ``done``.
     """
 
-    __slots__ = ("acceptance", "body", "bytes", "done", "error", "generation", "parts", "turn")
+    __slots__ = ("acceptance", "body", "done", "error", "generation", "parts", "turn", "weight")
 
     def __init__(self, parts: list[Part], body: Body | None, error: RejectedError | None, generation: int) -> None:
         self.parts = parts
         self.body = body
         self.error = error
         self.generation = generation
-        self.bytes = bytes_of(parts)
+        self.weight = sum(part.weight for part in parts)
         self.turn = asyncio.Event()
         self.done = False
         self.acceptance: Acceptance | None = None
@@ -79,7 +80,7 @@ class Sender:
         in_flight_bytes: int = IN_FLIGHT_BYTES,
     ) -> None:
         """``build`` makes the sink from the environment as it is then; raises SettingError. ``in_flight_bytes``: of
-        lines in requests under way, unless there is only one.
+        memory for what is in requests under way, unless there is only one.
 
         ``more``, to be set: called when nothing is left to do; True when it has added a source.
         """
@@ -106,6 +107,8 @@ class Sender:
         self._told_rejected = False
         self._last_try = False  # the drain began while it was failing: one more attempt
         self._bugs = 0
+        self._gave_up = False
+        self._not_before = 0.0  # monotonic: what answers to waiting requests asked for
         self._proven = False  # something was accepted since the start
         self._concurrency = Concurrency()
         self._flights: dict[Source, deque[_Flight]] = {}
@@ -201,12 +204,13 @@ class Sender:
         return (
             self._proven
             and not self._failures
+            and not self._trouble.locked()
             and len(self._tasks) < self._concurrency.limit
-            and self._bytes_under_way() < self._in_flight_bytes
+            and self._weight_under_way() < self._in_flight_bytes
         )
 
-    def _bytes_under_way(self) -> int:
-        return sum(flight.bytes for flights in self._flights.values() for flight in flights)
+    def _weight_under_way(self) -> int:
+        return sum(flight.weight for flights in self._flights.values() for flight in flights)
 
     def _next(self) -> tuple[Source | None, float | None]:
         """A source whose lines are due, else how long until one is; None when nothing waits."""
@@ -218,7 +222,7 @@ class Sender:
                 if not source.has_pending():
                     continue
                 rest = self._resting.get(source, 0.0) - now
-                if rest > 0:
+                if rest > 0 and not source.queued:
                     if self._deadline is None:
                         wait = rest if wait is None else min(wait, rest)
                     continue
@@ -240,7 +244,11 @@ class Sender:
         limits = self._sink.limits
         started = time.monotonic()
         try:
-            await self._read_in_step(source)
+            try:
+                await self._read_in_step(source)
+            except OSError:
+                if not source.queued:  # else that goes first
+                    raise
             parts = source.take(limits.max_events, limits.target_body_bytes, self._extra_bytes)
         except OSError as error:
             self._journal_failed(error)
@@ -250,6 +258,8 @@ class Sender:
             self._due[source] = started + self.interval
         if parts:
             self._begin(source, parts)
+            if source.queued:  # more than one request's worth: it has waited
+                self._due[source] = started
         elif not source.finish() and not source.moved:
             self._resting[source] = time.monotonic() + REST_SECONDS
         await asyncio.sleep(0)  # the other sinks and the pipe from the supervisor have their turn
@@ -304,6 +314,8 @@ class Sender:
 
     def _learn(self, parts: list[Part], body: Body) -> None:
         """How much larger than its lines a body comes out: the next one is taken to fit."""
+        if count_of(parts) < LEARN_EVENTS:
+            return
         extra = max(0.0, (body.size - bytes_of(parts)) / count_of(parts))
         self._extra_bytes = max(extra, self._extra_bytes * 0.9 + extra * 0.1)
 
@@ -332,6 +344,8 @@ class Sender:
             if flight.parts and flight.body is not None:
                 self._proven = True
                 self._accepted(source, flight.parts, flight.body, flight.acceptance)
+            # an error that was tried again holds its frames, and they the flight, until cycles are collected
+            flight.parts, flight.body, flight.error = [], None, None
         if flights:
             flights[0].turn.set()
         else:
@@ -345,7 +359,8 @@ class Sender:
 
     async def _wait(self, event: asyncio.Event, seconds: float | None) -> None:
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for may swallow a cancellation in Python 3.11
+                await event.wait()
         except TimeoutError:
             pass
 
@@ -427,6 +442,7 @@ class Sender:
                 "lines wait in the journal; is it the intake that answers there?"
             )
         if self._deadline is not None:
+            self._gave_up = True
             raise _GaveUpError
         await self._wait(self._hurry, PARKED_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 (as in _park)
 
@@ -453,7 +469,7 @@ class Sender:
         self._concurrency.answered(now - started, now, time.process_time())
         if self._slowed:
             self._slowed = self._slowed * 0.9 if self._slowed > self._interval else 0.0
-        if self._failures and not self._trouble.locked():
+        if (self._failures or self.state == "journal") and not self._trouble.locked():
             self._well()
         return acceptance
 
@@ -464,13 +480,22 @@ class Sender:
 
         One flight at a time; when it gets through, the next one is tried at once.
         """
-        self._concurrency.failed(isinstance(failure, RetryableError) and failure.throttled)
+        waits = self._trouble.locked()
+        if isinstance(failure, RetryableError):
+            self._concurrency.failed(failure.throttled, time.monotonic())
+            if waits:  # else `_failed` and the waiting between attempts see to it
+                self._slow_down(failure)
+                self._not_before = max(self._not_before, time.monotonic() + (failure.after or 0.0))
         self._failures += 1  # no other is begun
         for other in self._sources:
             other.along = False
-        error: RetryableError | RefusedError | None = None if self._trouble.locked() else failure
+        error: RetryableError | RefusedError | None = None if waits else failure
         parked = PARKED_SECONDS
         async with self._trouble:
+            if self._gave_up:
+                raise _GaveUpError
+            if waits:
+                await self._until_allowed()
             while True:
                 try:
                     if error is None:
@@ -484,6 +509,10 @@ class Sender:
                         continue
                 except (RetryableError, RefusedError) as another:
                     error = another
+                    if not self._failures:
+                        self._failures = 1
+                        for other in self._sources:
+                            other.along = False
                     continue
                 except RejectedError:
                     self._well()  # it does answer
@@ -504,6 +533,7 @@ class Sender:
                     acceptance = await self._try(source, flight)
         except RetryableError as last:
             self.state = f"failing: {in_words(last)}"
+            self._gave_up = True
             raise _GaveUpError from last
         return acceptance
 
@@ -532,8 +562,7 @@ class Sender:
     def _failed(self, source: Source) -> Callable[[RetryableError, int, float], None]:
         def failed(error: RetryableError, attempts: int, wait: float) -> None:
             source.counters["retried"] += 1
-            if error.throttled and self._deadline is None:
-                self._slowed = min(SLOWEST_SECONDS, 2 * max(self.interval, 0.5))
+            self._slow_down(error)
             self.state = f"failing: {in_words(error)}"
             if attempts >= TOLD_AFTER and not self._told:
                 self._told = True
@@ -543,6 +572,22 @@ class Sender:
                 )
 
         return failed
+
+    def _slow_down(self, error: RetryableError) -> None:
+        """Fewer and larger requests, where the provider asks for that."""
+        if error.throttled and self._deadline is None:
+            self._slowed = min(SLOWEST_SECONDS, 2 * max(self.interval, 0.5))
+
+    async def _until_allowed(self) -> None:
+        """For as long as an answer to another request asked to wait. Raises _GaveUpError in a drain."""
+        while (wait := self._not_before - time.monotonic()) > 0:
+            if self._deadline is not None and self._not_before >= self._deadline:
+                self._gave_up = True
+                raise _GaveUpError
+            began_draining = self._deadline is not None
+            await self._sleep(wait)
+            if not began_draining and self._deadline is not None:
+                return  # one more attempt is due
 
     def _give_up(self, error: RetryableError, wait: float) -> bool:
         del error
@@ -577,6 +622,7 @@ class Sender:
             )
         self.state = f"parked: {in_words(error)}"
         if self._deadline is not None:
+            self._gave_up = True
             raise _GaveUpError
         await self._wait(self._hurry, seconds * random.uniform(0.8, 1.2))  # noqa: S311 (a fleet in step, no secret)
         if self._deadline is not None:

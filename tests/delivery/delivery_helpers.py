@@ -23,8 +23,14 @@ MIB = 1 << 20
 NOW_NS = 1_700_000_000_000_000_000
 
 
-def begin_run(directory: str, run: str = "0123456789abcdef", max_bytes: int = 16 * MIB, n: int = 0) -> JournalWriter:
-    facts = Facts(run, "host-1", "agent-1", "svc", (), ("datadog",), 1 << 18, NOW_NS + n, "agent.py")
+def begin_run(
+    directory: str,
+    run: str = "0123456789abcdef",
+    max_bytes: int = 16 * MIB,
+    n: int = 0,
+    sinks: tuple[str, ...] = ("datadog",),
+) -> JournalWriter:
+    facts = Facts(run, "host-1", "agent-1", "svc", (), sinks, 1 << 18, NOW_NS + n, "agent.py")
     return JournalWriter.create([directory], facts, max_bytes)
 
 
@@ -48,6 +54,12 @@ async def becomes(predicate: Callable[[], bool]) -> None:
     async with asyncio.timeout(10.0):
         while not predicate():  # noqa: ASYNC110 (what is waited for is no event of the loop's)
             await asyncio.sleep(0.01)
+
+
+async def all_had_their_turn() -> None:
+    """Whatever was ready to go on has gone on: what has not begun by then waits for something."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 def raise_error(error: Exception) -> None:

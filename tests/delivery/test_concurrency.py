@@ -29,6 +29,12 @@ class Provider:
             for _ in range(requests):
                 self.concurrency.answered(seconds, self.now, self.worked)
 
+    def failures(self, count: int, throttled: bool = False) -> None:
+        """So many at once, in a round of their own."""
+        self.now += 1.0
+        for _ in range(count):
+            self.concurrency.failed(throttled, self.now)
+
 
 def test_it_begins_with_one_and_doubles_up_to_its_bound_while_answers_take_as_long_as_before() -> None:
     concurrency = Concurrency()
@@ -92,11 +98,51 @@ def test_a_failure_halves_it_and_one_is_always_left(throttled: bool) -> None:
     provider.rounds(10, 0.1)
     seen = []
     for _ in range(6):
-        concurrency.failed(throttled)
+        provider.failures(1, throttled)
         seen.append(concurrency.limit)
     assert seen == [8, 4, 2, 1, 1, 1]
     provider.rounds(3, 0.1)
     assert concurrency.limit == (4 if throttled else 8)  # what was only away comes back at full speed
+
+
+@pytest.mark.parametrize("throttled", [False, True])
+def test_failures_within_one_round_halve_it_once_and_those_of_a_later_round_again(throttled: bool) -> None:
+    concurrency = Concurrency()
+    provider = Provider(concurrency)
+    provider.rounds(10, 0.1)
+    provider.failures(16, throttled)
+    assert concurrency.limit == 8
+    concurrency.failed(throttled, provider.now + 0.09)
+    assert concurrency.limit == 8
+    concurrency.failed(throttled, provider.now + 0.11)
+    assert concurrency.limit == 4
+    provider.failures(4, throttled)
+    assert concurrency.limit == 2
+
+
+def test_that_fewer_were_asked_for_counts_also_within_a_round_of_other_failures() -> None:
+    concurrency = Concurrency()
+    provider = Provider(concurrency)
+    provider.rounds(10, 0.1)
+    provider.failures(1)
+    concurrency.failed(True, provider.now)
+    assert concurrency.limit == 8
+    provider.rounds(2, 0.1)
+    assert concurrency.limit == 10  # one by one
+
+
+def test_it_grows_only_after_as_many_as_allowed_were_under_way_since_it_was_halved() -> None:
+    concurrency = Concurrency()
+    for turn in range(1, 10):
+        concurrency.answered(0.1, turn * 1.0, 0.0)
+    assert concurrency.limit == 1
+    concurrency.began(1)
+    concurrency.failed(False, 10.0)
+    concurrency.answered(0.1, 20.0, 0.0)
+    assert concurrency.limit == 1
+    concurrency.began(1)
+    concurrency.answered(0.1, 30.0, 0.0)
+    assert concurrency.limit == 2
 
 
 def test_within_a_round_nothing_changes() -> None:

@@ -11,7 +11,7 @@ import pytest
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
 from shipper.delivery.sender import Sender
-from shipper.delivery.source import QUEUE_BYTES, Source
+from shipper.delivery.source import QUEUE_BYTES, RECORD_BYTES, Source
 from shipper.journal.cursor import CursorFile
 from shipper.sinks.base import Limits
 from tests.delivery.delivery_helpers import MIB, begin_run, end_run, messages_of, print_lines, raise_error
@@ -79,8 +79,9 @@ def test_one_without_room_reads_by_itself_later_and_gets_all(run: str) -> None:
     quick, slow = source_of(feed, "quick"), source_of(feed, "slow")
     assert rest_of(quick) == ALL
     assert not slow.has_room()
-    held = sum(sum(part.piece.events.sizes) for part in slow._pieces)
-    assert QUEUE_BYTES <= held < QUEUE_BYTES + 256 * 1024
+    held = sum(part.weight for part in slow._pieces)
+    lines_in_a_window = 256 * 1024 // (WIDTH + 10)
+    assert QUEUE_BYTES <= held < QUEUE_BYTES + lines_in_a_window * (WIDTH + 10 + RECORD_BYTES)
     assert rest_of(slow) == ALL
     assert slow.finish()
     assert quick.finish()

@@ -432,7 +432,7 @@ async def test_as_many_requests_are_under_way_as_the_provider_bears(tmp_path: Pa
 async def test_lines_under_way_are_bounded_in_bytes(tmp_path: Path) -> None:
     sink = Slow()
     bench = Bench(tmp_path, [f"line {n}" for n in range(1, 4001)], sink)
-    bench.sender = Sender(ENTRY, lambda: sink, 0.0, bench.said.append, 1500)  # two requests of some 850 bytes
+    bench.sender = Sender(ENTRY, lambda: sink, 0.0, bench.said.append, 50_000)  # two requests of some 31,000
     bench.sender.add(bench.source)
     task = asyncio.create_task(bench.drain())
     for first in range(1, 2001, 100):
