@@ -51,7 +51,7 @@ class Concurrency:
         if now < self._round_ends:
             return
         mean = self._total / self._answers
-        busy = (worked - self._worked) / max(now - self._round_began, 1e-9)
+        busy = (worked - self._worked) / max(now - self._round_began, 1e-9) if self._round_began else 0.0
         self._total, self._answers = 0.0, 0
         self._round_began, self._round_ends, self._worked = now, now + mean, worked
         if not self._usual:

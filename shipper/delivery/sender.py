@@ -249,6 +249,8 @@ class Sender:
             except OSError:
                 if not source.queued:  # else that goes first
                     raise
+            if source not in self._sources:  # its run was removed meanwhile
+                return
             parts = source.take(limits.max_events, limits.target_body_bytes, self._extra_bytes)
         except OSError as error:
             self._journal_failed(error)
@@ -376,7 +378,14 @@ class Sender:
         suspects: list[tuple[list[Part], RejectedError]] = []
         waiting: list[list[Part]] = []
         self._refused(source, parts, error, waiting, suspects)
-        while waiting and (self._proven or len(suspects) < SUSPECTS):
+        while self._proven or len(suspects) < SUSPECTS:
+            if not waiting:
+                # a line alone in its request, for what follows did not fit beside it, has its neighbours there
+                more = self._neighbours(source) if suspects else []
+                if not more:
+                    break
+                parts = parts + more
+                waiting.append(more)
             some = waiting.pop()
             refusal = await self._offer(source, some, suspects)
             if refusal is not None:
@@ -384,6 +393,14 @@ class Sender:
         if suspects:
             source.put_back(parts)
             await self._refuses_all(suspects[0][1])
+
+    def _neighbours(self, source: Source) -> list[Part]:
+        """What the next request would hold; nothing when there is none or it cannot be read."""
+        limits = self._sink.limits
+        try:
+            return source.take(limits.max_events, limits.target_body_bytes, self._extra_bytes)
+        except OSError:
+            return []  # the next request meets the error
 
     def _refused(
         self,

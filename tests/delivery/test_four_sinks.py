@@ -235,6 +235,13 @@ class Agent:
             return b'{"message":"json %d","level":30,"x":%d}\n' % (number, number)
         return b"line %d " % number + b"." * self.chance.randrange(60) + b"\n"
 
+    def end(self) -> None:
+        """The last lines are ordinary ones: of a poison line alone no sender can tell that the provider is well."""
+        for stream in STREAMS:
+            self.run.append([(stream, NOW_NS, 0, b"line %d\n" % self.next[stream])])
+            self.next[stream] += 1
+        end_run(self.run)
+
     def write(self) -> None:
         stream = self.chance.choice([STDOUT, STDOUT, STDERR])
         lines = []
@@ -371,7 +378,7 @@ async def test_whatever_happens_each_line_arrives_once_or_is_counted_and_told(tm
         if chance.random() < 0.01:
             for sender in delivery.senders:
                 sender.hasten(0.005)
-    end_run(agent.run)
+    agent.end()
     for sender in delivery.senders:
         sender.wake()
     while not await delivery.drain():

@@ -406,6 +406,19 @@ async def test_a_request_that_failed_once_holds_no_lines_when_it_is_through(tmp_
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
 
+class Escaping(Fake):
+    """Each quote takes six bytes in its bodies."""
+
+    def encoder(self, facts: Facts) -> Encoder:
+        plain = super().encoder(facts)
+
+        def encode(slices: Sequence[Slice], now_ms: int) -> Body:
+            body = plain(slices, now_ms)
+            return Body(body.data, body.size + 5 * body.data.count(b'"'), body.count, "/", {})
+
+        return encode
+
+
 async def test_the_second_half_of_what_is_too_large_does_not_wait_for_company(tmp_path: Path) -> None:
     run = begin_run(str(tmp_path))
     print_lines(run, 1, 80, width=390)
@@ -419,16 +432,6 @@ async def test_the_second_half_of_what_is_too_large_does_not_wait_for_company(tm
 
 
 async def test_one_odd_line_does_not_make_the_requests_after_it_small(tmp_path: Path) -> None:
-    class Escaping(Fake):
-        def encoder(self, facts: Facts) -> Encoder:
-            plain = super().encoder(facts)
-
-            def encode(slices: Sequence[Slice], now_ms: int) -> Body:
-                body = plain(slices, now_ms)
-                return Body(body.data, body.size + 5 * body.data.count(b'"'), body.count, "/", {})
-
-            return encode
-
     run = begin_run(str(tmp_path))
     sink = Escaping()
     sink.limits = Limits(max_events=1000, max_body_bytes=1_000_000, target_body_bytes=950_000)
@@ -442,3 +445,20 @@ async def test_one_odd_line_does_not_make_the_requests_after_it_small(tmp_path: 
     sender.drain(time.monotonic() + 60)
     await asyncio.wait_for(task, 60)
     assert [len(request) for request in sink.requests] == [1, 500]
+
+
+async def test_a_poison_line_at_the_very_start_that_is_alone_in_its_request_is_found_by_those_after_it(
+    tmp_path: Path,
+) -> None:
+    def answer(messages: list[str]) -> None:
+        if "poison" in messages:
+            raise RejectedError("status 400", 400)
+
+    sink = Escaping(answer)
+    sink.limits = Limits(max_events=100, max_body_bytes=5000, target_body_bytes=4500)
+    lines = ["poison", '"' * 1000, *NUMBERS[:10]]  # the second does not fit beside the first
+    bench = Bench(tmp_path, lines, sink)
+    await bench.drain()
+    assert [message for message in sink.accepted if "missing here" not in message] == lines[1:]
+    assert bench.source.dropped == {"rejected": 1}
+    assert bench.source.complete
