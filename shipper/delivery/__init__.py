@@ -2,15 +2,16 @@
 
 ::
 
-    feed      a run's journal, read and decoded once for all sinks that are in step
-    source    a run as one sink sees it: what was read and not yet accepted; its cursor
-    sender    one a sink: takes from its sources, encodes, sends, retries, bisects, commits
-    retry     when to try again (the only import of tenacity)
-    commits   a thread that writes the cursors, so that a frozen disk holds up no request
-    adoption  runs whose wrapper died: found, locked, delivered under their own facts, tidied up
-    control   the pipe from the supervisor
-    priority  last in line for CPU and disk, first for the OOM killer
-    worker    puts them together
+    feed         a run's journal, read and decoded once for all sinks that are in step
+    source       a run as one sink sees it: what was read and not yet accepted; its cursor
+    sender       one a sink: takes from its sources, encodes, sends, retries, bisects, commits
+    concurrency  how many requests are under way at once
+    retry        when to try again (the only import of tenacity)
+    commits      a thread that writes the cursors, so that a frozen disk holds up no request
+    adoption     runs whose wrapper died: found, locked, delivered under their own facts, tidied up
+    control      the pipe from the supervisor
+    priority     last in line for CPU and disk, first for the OOM killer
+    worker       puts them together
 
 Knows sinks, lines, journal, config and messages. Nothing here touches the agent; when it dies it is started again and
 goes on from the cursors.
