@@ -335,6 +335,14 @@ _WORDS = {
 }  # fmt: skip
 
 
+def carried(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What shipper's lines carry under the same name at every provider, as `view` gives it."""
+    return {
+        **{name: text_of(fields.get(name)) for name in ("service", "stream", "run")},
+        **{name: fields.get(name) for name in ("seq", "lines", "part", "skipped")},
+    }
+
+
 def text_of(value: object) -> str | None:
     return value if value is None or type(value) is str else json_text(value)
 

@@ -46,6 +46,7 @@ import socket
 import ssl
 import threading
 import time
+from abc import ABC, abstractmethod
 from operator import gt, itemgetter
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
@@ -593,7 +594,7 @@ def _index(value: object, default: int, count: int) -> int:
 # -- bodies ------------------------------------------------------------------------------------------------------
 
 
-class _Encoder:
+class _Encoder(ABC):
     """Bodies for the lines of one run: what is the same for both formats."""
 
     def __init__(self, facts: Facts, group: str, stream: str) -> None:
@@ -650,17 +651,17 @@ class _Encoder:
         body.group, body.stream, body.order = self._group, self._stream, order
         return body
 
+    @abstractmethod
     def _beside(self, events: Events, start: int, end: int) -> list[Any]:
         """What the others need of each event besides its record."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _written(self, lead: bytes, times: list[int], records: list[Record], beside: list[Any]) -> tuple[bytes, int]:
         """``lead`` and the events in JSON, with commas between them; and the bytes of their messages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cut(self, record: Record, beside: Any) -> bytes:
         """The message, in UTF-8, cut to `MAX_MESSAGE_BYTES`."""
-        raise NotImplementedError
 
 
 _NOTHING = orjson.Fragment(b"")

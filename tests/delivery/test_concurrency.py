@@ -153,3 +153,10 @@ def test_within_a_round_nothing_changes() -> None:
     concurrency.began(2)
     concurrency.answered(0.1, provider.now + 0.05, provider.worked)
     assert concurrency.limit == 2
+
+
+def test_what_was_at_work_before_the_first_answer_says_nothing_of_its_round() -> None:
+    concurrency = Concurrency()
+    concurrency.began(1)
+    concurrency.answered(0.1, 1000.0, 900.0)
+    assert concurrency.limit == 2

@@ -151,7 +151,7 @@ class Wild(Sink):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        raise NotImplementedError
+        raise AssertionError("it is made of a provider")
 
     def place(self, facts: Facts) -> str:
         return "nowhere"

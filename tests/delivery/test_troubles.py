@@ -462,3 +462,38 @@ async def test_a_poison_line_at_the_very_start_that_is_alone_in_its_request_is_f
     assert [message for message in sink.accepted if "missing here" not in message] == lines[1:]
     assert bench.source.dropped == {"rejected": 1}
     assert bench.source.complete
+
+
+async def test_a_run_that_is_removed_while_it_is_read_is_left_alone(tmp_path: Path) -> None:
+    class Removing(Sender):
+        async def _read_in_step(self, source: Source) -> None:
+            await super()._read_in_step(source)
+            self.remove(source)
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake())
+    bench.sender = Removing(ENTRY, lambda: bench.sink, 0.0, bench.said.append)
+    bench.sender.add(bench.source)
+    await bench.drain()
+    assert bench.sink.requests == []
+    assert bench.sender._due == {}
+
+
+async def test_a_request_that_waits_for_another_one_slows_down_too_when_fewer_are_asked_for(tmp_path: Path) -> None:
+    first = {"line 101": False, "line 201": True}
+
+    def answer(messages: list[str]) -> None:
+        if messages[0] in first:
+            raise RetryableError("busy", 3600.0, throttled=first.pop(messages[0]))
+
+    sink = Slow(answer)
+    bench = Bench(tmp_path, NUMBERS, sink)
+    task = asyncio.create_task(bench.sender.run())
+    await sink.let("line 1")
+    await becomes(lambda: {"line 101", "line 201"} <= set(sink.held))
+    await sink.let("line 101")
+    await becomes(lambda: bench.sender.state != "well")
+    assert bench.sender.interval == 0.0
+    await sink.let("line 201")
+    await becomes(lambda: bench.sender.interval == 1.0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

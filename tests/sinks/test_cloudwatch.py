@@ -10,6 +10,7 @@ import hmac
 import inspect
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -1335,3 +1336,12 @@ async def test_moto_takes_a_full_request_in_both_formats(aws: str) -> None:
         assert 0.9 * LIMITS.max_body_bytes < body.size <= LIMITS.max_body_bytes
         assert await made.send(body) is None
         await made.close()
+
+
+async def test_the_body_does_not_wait_for_an_acknowledgement_of_the_headers(logs: Logs) -> None:
+    made = sink(AWS_ENDPOINT_URL=await logs.start())
+    assert await made.send(all_of(events_of(b"line"))) is None
+    pool = made._client._endpoint.http_session._manager.connection_from_url(made.url)
+    (connection,) = [kept for kept in pool.pool.queue if kept is not None]
+    assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    await made.close()
