@@ -7,8 +7,9 @@ RUNNING
     Signals go to the agent.
 ORPHANS
     The agent ended by a TERM, INT or QUIT that it was sent, and left processes behind, as ``pnpm start`` does: nobody
-    told them. Each gets that signal once, those that come to us later too; further signals go to them. It ends when
-    none is left, or after the time-out: TERM, 5 s, KILL.
+    told them. Ended by it: killed, or with status 128+N, or failed within 5 s of the only one (of 24 stops pnpm 10.34.9
+    ended 5 with status 1). Each of them gets that signal once, those that come to us later too; further signals go to
+    them. It ends when none is left, or after the time-out: TERM, 5 s, KILL.
 LINGER
     It ended in another way. Descendants that hold one of its pipes have 2 s, then TERM, 1 s, KILL; nobody else is
     touched. It ends when both pipes are at their end.
@@ -40,6 +41,7 @@ LINGER = "linger"
 SETTLE = "settle"
 DRAIN = "drain"
 
+FAILED_BY_SIGNAL = 5.0  # seconds; who drains longer and then fails has told its own, or meant not to
 ORPHANS_LOOK = 1.0  # a grandchild's orphan comes to us without a signal; a look costs some 10 us a process
 ORPHANS_TERM = 5.0
 ORPHANS_KILL = 1.0  # for the kernel to end what was killed
@@ -65,7 +67,7 @@ class Output:
 
 class Course:
     """``due``: when `step` wants to be called though nothing happened, None for never; ``giving_up``: passing on has
-    ended; ``status``: what to end with."""
+    ended; ``status``: what to end with; ``orphan_signal``: what the orphans are told."""
 
     def __init__(self, own_group: int) -> None:
         self.phase = RUNNING
@@ -76,7 +78,9 @@ class Course:
         self._own_group = own_group
         self._forwarded: set[int] = set()
         self._shared: set[int] = set()
-        self._orphan_signal = 0
+        self._stoppers: list[int] = []
+        self._stopped_at = 0.0
+        self.orphan_signal = 0
         self._told: set[int] = set()
         self._stage = 0
         self._until = 0.0
@@ -84,16 +88,23 @@ class Course:
         self._moves = -1
         self._moved_at = 0.0
 
-    def forwards(self, signo: int) -> bool:
+    def forwards(self, signo: int, now: float) -> bool:
         """Whether there is somebody to forward it to, the agent or its orphans; else it may `hasten` the end."""
         if self.phase == RUNNING:
             self._forwarded.add(signo)
+            self._asked(signo, now)
         return self.phase in (RUNNING, ORPHANS)
 
-    def shared(self, signo: int) -> None:
+    def shared(self, signo: int, now: float) -> None:
         """The kernel sent a signal to our group, so the agent has it."""
         if self.phase == RUNNING:
             self._shared.add(signo)
+            self._asked(signo, now)
+
+    def _asked(self, signo: int, now: float) -> None:
+        if signo in STOPPERS:
+            self._stoppers.append(signo)
+            self._stopped_at = now
 
     def hasten(self, signo: int, now: float) -> None:
         """A signal that no process is left to take: TERM, INT, QUIT and HUP shorten the phase."""
@@ -110,12 +121,20 @@ class Course:
         code = os.waitstatus_to_exitcode(wait_status)
         self.status = 128 - code if code < 0 else code
         self.end = {"signal": -code} if code < 0 else {"exit_status": code}
-        signo = self.status - 128
-        if orphans and signo in STOPPERS and signo in self._forwarded | self._shared:
-            self._orphan_signal = signo
+        signo = self._ended_by(now)
+        if orphans and signo:
+            self.orphan_signal = signo
             self._enter(ORPHANS, now, 0.0)
         else:
             self._enter(LINGER, now, LINGER_WAIT)
+
+    def _ended_by(self, now: float) -> int:
+        """The signal that ended the agent and that its own may not know of; 0 when it ended in another way."""
+        if self.status - 128 in self._stoppers:
+            return self.status - 128
+        # A second one means: at once. Nobody is waited for then.
+        failed = self.status != 0 and len(self._stoppers) == 1 and now - self._stopped_at <= FAILED_BY_SIGNAL
+        return self._stoppers[0] if failed else 0
 
     def step(
         self,
@@ -151,7 +170,7 @@ class Course:
         if not orphans:
             self._enter(SETTLE, now, 0.0)
             return []
-        signo = self._orphan_signal
+        signo = self.orphan_signal
         if self._stage == 0 and now >= self._until + timeout:
             self._next_stage(now, ORPHANS_TERM)
             self._told.clear()

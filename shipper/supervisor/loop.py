@@ -131,14 +131,14 @@ class Supervisor:
         if route == signals.FORWARD:
             self._forward(signo)
         elif route == signals.SHARED:
-            self._course.shared(signo)
+            self._course.shared(signo, time.monotonic())
             self._end_sooner(signo)
         # With a terminal the agent stops first, and we when we see that (`_reap`): it may not want to.
         if signo == _signal.SIGTSTP and code > 0 and not (self._agent.terminal and self._agent.wait_status is None):
             self._stop()
 
     def _forward(self, signo: int) -> None:
-        if not self._course.forwards(signo):
+        if not self._course.forwards(signo, time.monotonic()):
             self._end_sooner(signo)
             return
         if self._agent.wait_status is None:
@@ -222,7 +222,7 @@ class Supervisor:
             return
         name = os.path.basename(self._agent.command[0])
         messages.say(
-            f"{name} ended on signal {self._course.status - 128} and left {count} running, which nobody had told: "
+            f"{name} ended on signal {self._course.orphan_signal} and left {count} running, which nobody had told: "
             "the signal is passed on to them, and the run ends when they have, "
             f"at the latest after SHIPPER_ORPHAN_TIMEOUT ({self._orphan_timeout():g} s)."
         )

@@ -74,7 +74,7 @@ def test_an_agent_that_leaves_nothing_is_followed_by_the_drain_at_once() -> None
 def test_orphans_are_told_once_what_ended_the_agent(signo: int, by_status: bool) -> None:
     scene = Scene()
     scene.orphans = {7: 7, 8: 8}
-    assert scene.course.forwards(signo)
+    assert scene.course.forwards(signo, scene.now)
     if by_status:
         scene.course.agent_ended((128 + signo) << 8, scene._orphans(), scene.now)
         scene.step()
@@ -86,7 +86,7 @@ def test_orphans_are_told_once_what_ended_the_agent(signo: int, by_status: bool)
     scene.orphans[9] = 9  # comes to us later
     scene.run(20)
     assert [(pid, number) for _, pid, number in scene.sent] == [(7, signo), (8, signo), (9, signo)]
-    assert scene.course.forwards(USR1)  # further signals go to them
+    assert scene.course.forwards(USR1, scene.now)  # further signals go to them
     scene.orphans.clear()
     scene.run(30)
     assert scene.course.phase == course.DRAIN
@@ -95,22 +95,39 @@ def test_orphans_are_told_once_what_ended_the_agent(signo: int, by_status: bool)
 
 @pytest.mark.parametrize(
     ("status", "forwarded"),
-    [(0, [TERM]), (1, [TERM]), (143, []), (143, [INT]), (130, [TERM]), (129, [HUP]), (138, [USR1]), (137, [TERM])],
+    [(0, [TERM]), (1, [TERM, TERM]), (143, []), (1, []), (1, [INT, TERM]), (129, [HUP]), (138, [USR1]), (1, [USR1])],
 )
 def test_orphans_of_an_agent_that_ended_otherwise_are_not_told(status: int, forwarded: list[int]) -> None:
     scene = Scene()
     scene.orphans = {7: 7}
     for signo in forwarded:
-        scene.course.forwards(signo)
+        scene.course.forwards(signo, scene.now)
     scene.end(status)
     assert (scene.course.phase, scene.sent) == (course.DRAIN, [])
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "told"), [(1, 4.0, True), (143, 400.0, True), (137, 0.0, True), (1, 6.0, False)]
+)
+def test_an_agent_that_fails_at_once_when_it_is_told_to_end_counts_as_ended_by_that(
+    status: int, after: float, told: bool
+) -> None:
+    """pnpm's status is not always 143."""
+    scene = Scene()
+    scene.orphans = {7: 7}
+    scene.course.forwards(TERM, scene.now)
+    scene.now += after
+    scene.course.agent_ended(status << 8, scene._orphans(), scene.now)
+    scene.step()
+    assert scene.course.status == status
+    assert [(pid, number) for _, pid, number in scene.sent] == ([(7, TERM)] if told else [])
 
 
 def test_orphans_have_their_time_then_term_then_kill() -> None:
     scene = Scene()
     scene.timeout = 60.0
     scene.orphans = {7: 7}
-    scene.course.forwards(INT)
+    scene.course.forwards(INT, scene.now)
     scene.killed(INT)
     scene.run(100)
     assert scene.sent[0] == (0.0, 7, INT)
@@ -133,7 +150,7 @@ def test_what_was_killed_may_leave_others_behind_that_are_killed_too() -> None:
                 scene.orphans[8] = 8
 
     scene.on_kill = on_kill
-    scene.course.forwards(TERM)
+    scene.course.forwards(TERM, scene.now)
     scene.killed(TERM)
     scene.run(100)
     assert [(pid, signo) for _, pid, signo in scene.sent if signo == KILL] == [(7, KILL), (8, KILL)]
@@ -143,7 +160,7 @@ def test_what_was_killed_may_leave_others_behind_that_are_killed_too() -> None:
 def test_orphans_in_our_group_have_ctrl_c_from_the_kernel() -> None:
     scene = Scene()
     scene.orphans = {7: GROUP, 8: 8}
-    scene.course.shared(INT)
+    scene.course.shared(INT, scene.now)
     scene.killed(INT)
     scene.run(10)
     assert scene.course.phase == course.ORPHANS
@@ -211,7 +228,7 @@ def test_a_signal_shortens_the_wait_for_holders_and_readers(signo: int) -> None:
     scene.output = Output(ended=False, quiet=False, moves=0)
     scene.holders = [7]
     scene.end(0)
-    assert not scene.course.forwards(signo)
+    assert not scene.course.forwards(signo, scene.now)
     scene.course.hasten(signo, scene.now)
     scene.step()
     assert scene.sent == [(0.0, 7, TERM)]
@@ -240,9 +257,9 @@ def test_whatever_happens_the_end_comes_in_time_and_each_is_told_once(
     scene.holders = list(orphans)
     scene.output = Output(ended=False, quiet=False, moves=0)
     for signo in forwarded:
-        scene.course.forwards(signo)
+        scene.course.forwards(signo, scene.now)
     scene.course.agent_ended(status << 8, scene._orphans(), scene.now)
-    first = status - 128
+    first = scene.course.orphan_signal
     moves = 0
     for _ in range(100_000):
         if scene.course.phase == course.DRAIN:

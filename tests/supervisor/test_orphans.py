@@ -24,8 +24,12 @@ def is_gone(pid: int) -> bool:
     return not os.path.exists(f"/proc/{pid}")
 
 
-@pytest.mark.parametrize("ending", ["trap 'exit 143' TERM; ", ""], ids=["status 143", "killed"])
-def test_a_worker_left_behind_is_told_once_and_drains(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [("trap 'exit 143' TERM; ", 143), ("", 143), ("trap 'exit 1' TERM; ", 1)],
+    ids=["status 143", "killed", "status 1"],
+)
+def test_a_worker_left_behind_is_told_once_and_drains(tmp_path: Path, ending: str, status: int) -> None:
     """As under CMD ["pnpm", "start"]: pnpm ends at once and tells nobody."""
     release = tmp_path / "release"
     child = shlex.join([*SIGNALS, str(release)])
@@ -39,12 +43,12 @@ def test_a_worker_left_behind_is_told_once_and_drains(tmp_path: Path, ending: st
     assert read_line(process) == "15"
     release.touch()
     out, said = process.communicate(timeout=10)
-    assert (process.returncode, out) == (143, b"drained\n")
+    assert (process.returncode, out) == (status, b"drained\n")
     assert b"sh ended on signal 15 and left 1 running, which nobody had told" in said
     assert is_gone(worker)
     kept = Kept(tmp_path)
     assert kept.lines[1][1:] == [b"15", b"10", b"15", b"drained"]
-    assert kept.end in ({"exit_status": 143}, {"signal": 15})
+    assert kept.end in ({"exit_status": status}, {"signal": 15})
 
 
 def test_a_grandchild_that_comes_to_us_later_is_told_too(tmp_path: Path) -> None:
