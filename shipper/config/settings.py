@@ -6,7 +6,7 @@ import os
 
 from shipper.config.problems import Problem, clean, quoted
 from shipper.config.registry import REGISTRY, enabled
-from shipper.config.units import parse_duration, parse_size
+from shipper.config.units import parse_duration, parse_percent, parse_size
 from shipper.config.variables import ACTING, LATER, PREFIX
 
 TYPE_CHECKING = False
@@ -21,11 +21,12 @@ MAX_TAGS_CHARS = 8192  # they stand at the head of every segment of the journal
 class Settings:
     """All settings but the secrets, which are asked for where they are used, and the agent's host and source.
 
-    ``directories``: where the journal may live, best first. ``journal_max_bytes``: None is journal/'s own rule.
-    Times are seconds.
+    ``cpu``: the worker's share, as a fraction of the quota; None where it is not set. ``directories``: where the
+    journal may live, best first. ``journal_max_bytes``: None is journal/'s own rule. Times are seconds.
     """
 
     __slots__ = (
+        "cpu",
         "directories",
         "drain_timeout",
         "flush_interval",
@@ -50,6 +51,7 @@ class Settings:
         flush_interval: float,
         drain_timeout: float,
         orphan_timeout: float,
+        cpu: float | None,
         problems: tuple[Problem, ...],
     ) -> None:
         self.service = service
@@ -61,6 +63,7 @@ class Settings:
         self.flush_interval = flush_interval
         self.drain_timeout = drain_timeout
         self.orphan_timeout = orphan_timeout
+        self.cpu = cpu
         self.problems = problems
 
 
@@ -86,6 +89,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         flush_interval=duration("SHIPPER_FLUSH_INTERVAL", "0s", "60s"),
         drain_timeout=duration("SHIPPER_DRAIN_TIMEOUT", "0s", "1h"),
         orphan_timeout=duration("SHIPPER_ORPHAN_TIMEOUT", "0s", "24h"),
+        cpu=_quantity(environ, "SHIPPER_CPU", parse_percent, problems, low="1%", high="100%"),
         problems=(*problems, *_names_that_do_not_act(environ)),
     )
 

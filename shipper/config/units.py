@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them. Pure."""
+"""Durations, sizes and shares as people write them. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _BYTES = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 
+_PERCENT = "a percentage such as 10%"
+
 _MAX_CHARS = 20  # far from any use; without a limit a long number would become infinite
 
 
@@ -28,6 +30,14 @@ def parse_duration(text: str) -> float:
 def parse_size(text: str) -> int:
     """Bytes: ``128MiB``, ``1MB`` (decimal), ``64K`` (binary); a bare number too. ValueError says what is allowed."""
     return int(_parse(text, _BYTES, "a size such as 4096, 256KiB, 128MiB or 1GB"))
+
+
+def parse_percent(text: str) -> float:
+    """A fraction: ``10%`` is 0.1. ValueError says what is allowed."""
+    number, sign, rest = text.partition("%")
+    if not sign or rest.strip():
+        raise ValueError(_PERCENT)
+    return _parse(number, {"": 0.01}, _PERCENT)
 
 
 def _parse(text: str, units: Mapping[str, float], allowed: str) -> float:

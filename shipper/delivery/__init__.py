@@ -10,6 +10,8 @@
     commits      a thread that writes the cursors, so that a frozen disk holds up no request
     adoption     runs whose wrapper died: found, locked, delivered under their own facts, tidied up
     control      the pipe from the supervisor
+    start        the process's first steps, before anything large is loaded
+    throttle     keeps the process to its share of CPU until the drain
     priority     last in line for CPU and disk, first for the OOM killer
     worker       puts them together
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shipper import messages
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
-from shipper.delivery import control, priority
+from shipper.delivery import control, throttle
 from shipper.delivery.adoption import Adopter
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
@@ -50,8 +50,6 @@ class Arguments:
 def main() -> int:
     """0 when all is delivered or the drain is over, 1 when something unexpected ended it."""
     arguments = Arguments(sys.argv[1:])
-    _close_others(arguments.control_fd, arguments.lock_fd)
-    priority.step_back()
     try:
         asyncio.run(Worker(arguments, os.environ).run())
     except Exception as error:  # noqa: BLE001 (the supervisor starts it again; a traceback helps no user)
@@ -61,17 +59,6 @@ def main() -> int:
         return 1
     messages.flush(0.2)
     return 0
-
-
-def _close_others(*kept: int) -> None:
-    """What the wrapper was started with is the agent's; an open copy here would keep pipes from ending."""
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        if fd > 2 and fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:
-                continue  # the listing's own
 
 
 class Worker:
@@ -153,6 +140,7 @@ class Worker:
         self._deadline = min(self._deadline or deadline, deadline)
         for sender in self._senders:
             sender.drain(self._deadline)
+        throttle.lift()
         self._drain_began.set()
 
     async def _until_drain(self) -> None:

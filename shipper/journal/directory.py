@@ -6,9 +6,7 @@ import errno
 import os
 import stat
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from shipper.config.container import Container
 
 MIB = 1 << 20
 DEFAULT_MAX_BYTES = 128 * MIB
@@ -56,7 +54,7 @@ def default_max_bytes(path: str, used_bytes: int) -> int:
     disk = os.statvfs(path)
     bound = min(DEFAULT_MAX_BYTES, (disk.f_bavail * disk.f_frsize + used_bytes) // 2)
     if file_system(path) in ("tmpfs", "ramfs"):
-        limit = memory_limit_bytes()
+        limit = Container().memory_limit_bytes()
         if limit is not None:
             bound = min(bound, int(limit * TMPFS_SHARE))
     return max(bound, MIN_MAX_BYTES)
@@ -81,19 +79,3 @@ def file_system(path: str) -> str:
     except (OSError, IndexError):
         return ""
     return kind
-
-
-def memory_limit_bytes(
-    files: Sequence[str] = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-) -> int | None:
-    """The container's memory limit by cgroup v2, else v1; None where there is none."""
-    for name in files:
-        try:
-            with open(name, encoding="ascii") as file:
-                text = file.read().strip()
-        except OSError:
-            continue
-        if text.isdigit() and int(text) < 1 << 60:  # v1 says 2^63 less a page for "no limit"
-            return int(text)
-        return None
-    return None

@@ -10,7 +10,7 @@ import pytest
 
 from shipper.journal import runs
 from shipper.journal.cursor import CursorFile
-from shipper.journal.directory import default_max_bytes, memory_limit_bytes, segment_bytes
+from shipper.journal.directory import default_max_bytes, segment_bytes
 from shipper.journal.numbering import STDOUT
 from tests.helpers import no_descriptors_left
 from tests.journal.journal_model import MIB, writer
@@ -113,16 +113,3 @@ def test_the_default_bound_leaves_half_of_the_disk(tmp_path: Path) -> None:
     assert default_max_bytes(str(tmp_path), 0) == max(MIB, min(128 * MIB, free // 2))
     assert segment_bytes(128 * MIB) == 8 * MIB
     assert segment_bytes(MIB) == 64 << 10
-
-
-def test_on_a_tmpfs_the_bound_is_a_share_of_the_memory_limit(tmp_path: Path) -> None:
-    for content, expected in (("max\n", None), ("67108864\n", 64 * MIB), ("9223372036854771712\n", None)):
-        (tmp_path / "memory.max").write_text(content)
-        assert memory_limit_bytes((str(tmp_path / "memory.max"),)) == expected
-    assert memory_limit_bytes((str(tmp_path / "nothing"),)) is None
-    limit = memory_limit_bytes()
-    bound = default_max_bytes("/dev/shm", 0)
-    free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
-    assert bound <= max(MIB, min(128 * MIB, free // 2))
-    if limit is not None:
-        assert bound <= max(MIB, limit // 20)
