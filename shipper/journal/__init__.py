@@ -12,7 +12,8 @@ On disk
       0019ab3c5d7e9f10-3f2a…/           one directory a run: start in hex nanoseconds, "-", the run's random id
         lock                            flock(LOCK_EX) while the wrapper, or its worker, or an adopter lives
         0000000001.seg  0000000002.seg  segments, at most 1/16 of the bound each; the highest number is written to
-        cursor-datadog                  one a sink: two slots written in turn (see `cursor`)
+        cursor-datadog                  one a sink: two slots written in turn (see `slots`)
+        note                            when its wrapper last lived, and with what memory (see `notes`)
 
 A segment is a sequence of frames. A frame is a header of 60 bytes (`FRAME` in `frames`, little endian) and a payload:
 
@@ -66,5 +67,6 @@ Crash cases
 * *Directory removed while running*: it is made again, with the next segment; what was in it is a loss.
 * *Start killed before the run had its name*: a directory ``….new``, removed by a later start.
 * *Worker killed*: its cursors say what was accepted; what was in flight is sent again.
+* *Wrapper killed*: the run has no end, which its note and the next start tell (see `notes`).
 * *No fsync*: what was appended survives the death of every process, not of the node.
 """

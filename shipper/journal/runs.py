@@ -24,7 +24,7 @@ SUFFIX = ".seg"
 HISTORY_NS = 24 * 3600 * 10**9  # a delivered run is kept this long for `shipper logs`
 HISTORY_RUNS = 50  # and at most this many of them: a restart loop makes small runs quickly
 MAX_RUNS = 1000  # dead runs that wait to be delivered, at most: so many cost a start 35 ms, off the agent's way
-RUN_BYTES = 4096  # a run's directory, on ext4
+RUN_BYTES = 8192  # a run's directory on ext4, and its note
 CURSOR_BYTES = 8192  # see `cursor`
 UNFINISHED_NS = 60 * 10**9
 

@@ -13,6 +13,7 @@ from shipper.config import Problem, Settings, load
 from shipper.config.identity import find_host, find_source
 from shipper.config.registry import REGISTRY
 from shipper.journal.facts import Facts, new_run_id
+from shipper.journal.notes import Noter
 from shipper.journal.writer import JournalWriter
 
 TYPE_CHECKING = False
@@ -43,6 +44,10 @@ class Outfit:
     def open_journal(self, settings: Settings) -> JournalWriter:
         """Raises OSError when there is no directory for it."""
         return JournalWriter.create(settings.directories, self._facts(settings), settings.journal_max_bytes)
+
+    def noter(self, journal: JournalWriter) -> Noter | None:
+        """Who keeps the run's note; None: nobody."""
+        return Noter(journal.path, journal.facts)
 
     def worker_command(self, journal: JournalWriter, control_fd: int, restarts: int) -> list[str]:
         return [

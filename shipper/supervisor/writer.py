@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shipper.config import Settings
+    from shipper.journal.notes import Noter
     from shipper.journal.numbering import Summary
     from shipper.journal.writer import JournalWriter
     from shipper.supervisor.outfit import Outfit
@@ -69,6 +70,7 @@ class Writer:
         self.control: Control | None = None
         self.ready = False
         self.done = False
+        self._noter: Noter | None = None
         self._make_outfit = make_outfit
         self._nudge = nudge
         self._queue: _queue.SimpleQueue[Item | dict[str, object]] = _queue.SimpleQueue()
@@ -193,6 +195,7 @@ class Writer:
         self._max_line = self.settings.max_line_bytes
         try:
             self.journal = outfit.open_journal(self.settings)
+            self._noter = outfit.noter(self.journal)
         except OSError as error:
             self._broken = True
             messages.say(
@@ -213,10 +216,12 @@ class Writer:
         queue = self._queue
         ended: set[int] = set()
         while True:
+            self._note()
             try:
-                item = queue.get(True, self._seconds_to_wake())
+                item = queue.get(True, self._seconds_to_wait())
             except _queue.Empty:
-                self._wake()
+                if self._wake_owed:
+                    self._wake()
                 continue
             batch: list[tuple[int, int, int, bytes]] = []
             size = 0
@@ -269,6 +274,8 @@ class Writer:
             self._busy_since = time.monotonic()
             self.journal.end(end)
             self.journal.close()
+            if self._noter is not None:
+                self._noter.end()
             self._busy_since = 0.0
 
     def _discard_all(self) -> None:
@@ -293,8 +300,23 @@ class Writer:
                 "but what it prints meanwhile is not forwarded; the lines lost are counted."
             )
 
-    def _seconds_to_wake(self) -> float | None:
-        return max(0.0, self._waked_at + WAKE_SECONDS - time.monotonic()) if self._wake_owed else None
+    def _note(self) -> None:
+        """Notes, when it is time to, what the next start is to know if this run has no end."""
+        if self._noter is None or time.monotonic() < self._noter.due():
+            return
+        self._busy_since = time.monotonic()
+        try:
+            self._noter.note()
+        except Exception:  # noqa: BLE001  a bug, or no memory: the journal goes on without
+            self._noter = None
+        self._busy_since = 0.0
+
+    def _seconds_to_wait(self) -> float | None:
+        """Until a wake or a note is due."""
+        dues = [self._waked_at + WAKE_SECONDS] if self._wake_owed else []
+        if self._noter is not None:
+            dues.append(self._noter.due())
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
 
     def _wake(self) -> None:
         """Wakes the worker, at most once in 50 ms, and not too late for the last append."""

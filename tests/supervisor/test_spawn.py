@@ -62,6 +62,13 @@ def test_a_variable_that_stands_there_twice_is_the_first(tmp_path: Path) -> None
     assert done.stdout == f"A=1\nSHIPPER_DIR={tmp_path}\n"
 
 
+def test_what_the_packages_launcher_has_hidden_comes_back_and_what_it_has_added_does_not(tmp_path: Path) -> None:
+    place = {"SHIPPER_DIR": str(tmp_path)}
+    variables = {"A": "1", "\x01LD_PRELOAD": "/x.so", "\x01LC_ALL": "", "B": "2", **place, "\x01": "", "LC_ALL": "C"}
+    done = subprocess.run(wrapper(["env"]), env=variables, capture_output=True, text=True)
+    assert done.stdout == f"A=1\nLD_PRELOAD=/x.so\nLC_ALL=\nB=2\nSHIPPER_DIR={tmp_path}\n"
+
+
 def test_the_agent_finds_further_descriptors_and_we_keep_none_of_them(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     command = ["sh", "-c", f"cat /dev/fd/{read_end}; echo end; read line"]

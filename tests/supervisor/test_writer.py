@@ -130,6 +130,9 @@ class Parts:
     def open_journal(self, settings: Settings) -> Journal:
         return self.journal
 
+    def noter(self, journal: Journal) -> None:
+        return None
+
 
 class Control:
     def __init__(self) -> None:
