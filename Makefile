@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check bench image lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -34,6 +34,9 @@ check: $(VENV)/.made ## what CI runs: lint, types, contracts between the rooms, 
 
 bench: $(VENV)/.made ## the figures of the README
 	@$(PYTHON) -m tests.bench
+
+image: ## the package for any image, as agent-shipper; BASE=... names the Python image it is made from
+	docker build $(if $(BASE),--build-arg BASE=$(BASE)) --file docker/Dockerfile --tag agent-shipper .
 
 lock: $(VENV)/.made ## newest versions into requirements*.txt
 	$(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet $(UV)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shipper.lines.events import Events
+from shipper.sinks import certificates
 from shipper.sinks.base import RefusedError, RejectedError, RetryableError, SettingError
 from shipper.sinks.way import Way, proxy_for
 
@@ -114,7 +115,7 @@ async def reach(url: str, environ: Mapping[str, str]) -> Reach:
     except (OSError, UnicodeError, ValueError):
         return found
     found.addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-    context = ssl.create_default_context() if found.encrypted and not proxy else None
+    context = certificates.context() if found.encrypted and not proxy else None
     await _connect(found, host, port, context)
     return found
 

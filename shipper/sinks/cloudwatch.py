@@ -23,9 +23,9 @@ The client. It is botocore's own, the very class that `boto3.client("logs")` mak
 environment, no instance metadata. The service model is botocore's, cut to four operations. A request takes 0.46 ms of
 CPU; 0.08 of it is the way to a thread and back, 0.12 what the client's signer and session alone would save.
 
-TLS is verified as by the other sinks (`sinks.http`): OpenSSL's defaults, SSL_CERT_FILE and SSL_CERT_DIR count, certifi's
-bundle does not, and there is no way to turn it off. An endpoint variable is scheme, host and port: CloudWatch has no
-paths. AWS_ENDPOINT_URL_LOGS counts before AWS_ENDPOINT_URL.
+TLS is verified as by the other sinks, with their context (`sinks.certificates`), and there is no way to turn that off.
+An endpoint variable is scheme, host and port: CloudWatch has no paths. AWS_ENDPOINT_URL_LOGS counts before
+AWS_ENDPOINT_URL.
 
 The encoder, us a line of demo/lines, of which 61 in 100 are text: 0.81, raw 0.46; one by one, as it is done where
 something is odd, 0.94. JSON 0.11, escaping that JSON into the request's 0.21, cutting it at the events 0.09, their
@@ -77,6 +77,7 @@ from shipper.config.problems import clean as printable
 from shipper.config.registry import enabled
 from shipper.lines.deep import json_text, shallow
 from shipper.lines.levels import LEVELS
+from shipper.sinks import certificates
 from shipper.sinks.base import (
     RECORDS,
     Acceptance,
@@ -809,12 +810,8 @@ class Wire:
 class _HttpSession(URLLib3Session):  # type: ignore[misc]
     """botocore's, with the trust of all other sinks, and answers of at most 64 KiB."""
 
-    _context: ssl.SSLContext | None = None
-
     def _get_ssl_context(self) -> ssl.SSLContext:
-        if self._context is None:  # 0.8 MB: one for all, with a proxy too
-            self._context = ssl.create_default_context()
-        return self._context
+        return certificates.context()
 
     def _setup_ssl_cert(self, conn: Any, url: str, verify: object) -> None:
         del url, verify

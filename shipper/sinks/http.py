@@ -1,7 +1,6 @@
 """One HTTP client for all sinks: kept connections, verified TLS, time-outs; every failure a RetryableError in words.
 
-- TLS is verified against the system's certificates (OpenSSL's defaults; SSL_CERT_FILE and SSL_CERT_DIR count). There is
-  no way to turn that off.
+- TLS is verified; whose certificates are trusted is `certificates`'. There is no way to turn that off.
 - The proxy and every sentence are `way`'s. aiohttp's own trust_env is not used: it would read the agent's ~/.netrc at
   every request.
 - No cookies, no redirects (a log intake that redirects is something else), at most 64 KiB of an answer are read.
@@ -21,6 +20,7 @@ import aiohttp
 from yarl import URL
 
 from shipper import __version__
+from shipper.sinks import certificates
 from shipper.sinks.base import RetryableError
 from shipper.sinks.way import Way
 
@@ -77,12 +77,17 @@ class Http:
         """In the event loop that will make the requests. Connects nowhere yet."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, ssl=self._trust()),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=self.total_timeout, connect=self.connect_timeout),
                 headers={"User-Agent": f"agent-shipper/{__version__}"},
                 auto_decompress=True,
             )
+
+    def _trust(self) -> ssl.SSLContext | bool:
+        """The context, where anything on the way is encrypted; else none is made."""
+        encrypted = self.base.startswith("https:") or (self._proxy or "").startswith("https:")
+        return certificates.context() if encrypted else True
 
     async def close(self) -> None:
         """May be called twice."""

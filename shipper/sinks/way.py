@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from shipper.config import in_quotes
 from shipper.config.problems import quoted
 from shipper.sinks.base import SettingError
+from shipper.sinks.certificates import none_found
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -185,6 +186,8 @@ class Way:
             if path and not os.access(path, os.R_OK):
                 why = "cannot be read" if os.path.exists(path) else "is not there"
                 return f"{name} names {quoted(path)}, which {why}."
+        if none_found():
+            return "no authority's certificate is here: install ca-certificates, or name a bundle in SSL_CERT_FILE."
         return "a proxy that opens TLS needs its certificate authority in SSL_CERT_FILE."
 
     def no_tls(self) -> str:

@@ -19,12 +19,15 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import NoReturn
 
 ALL_SIGNALS = _signal.valid_signals()
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+MARK = b"\x01"
+"""The launcher's, see `received_environment`."""
 
 # Exit statuses of a shell: POSIX 2.8.2. Errors that are not named here are about us, not about the command.
 NOT_FOUND = 127
@@ -117,11 +120,22 @@ def _spawn(command: list[str], received: _Received) -> Agent | int:
     return agent  # nothing that can fail may stand behind the spawn: the agent would be run a second time
 
 
-def received_environment() -> Mapping[bytes, bytes] | Mapping[str, str]:
+def received_environment() -> Mapping[bytes, bytes]:
     """The environment as it came in.
 
-    Python adds LC_CTYPE=C.UTF-8 to os.environ under the C locale (PEP 538), which is what most containers have.
+    Python adds LC_CTYPE=C.UTF-8 to os.environ under the C locale (PEP 538), which is what most containers have. The
+    package's launcher (docker/package/launcher.c) has put `MARK` before the names of variables that would act on our
+    own interpreter, and its own behind a variable that is called so.
     """
+    variables: dict[bytes, bytes] = {}
+    for name, value in _entries():
+        if name == MARK:
+            break
+        variables.setdefault(name.removeprefix(MARK), value)  # of two with one name getenv(3) sees the first
+    return variables
+
+
+def _entries() -> Iterable[tuple[bytes, bytes]]:
     data = b""
     try:
         fd = os.open("/proc/self/environ", os.O_RDONLY)
@@ -130,14 +144,10 @@ def received_environment() -> Mapping[bytes, bytes] | Mapping[str, str]:
                 data += part
         finally:
             os.close(fd)
-    except OSError:
-        return os.environ
-    variables: dict[bytes, bytes] = {}
-    for entry in data.split(b"\0"):
-        name, equals, value = entry.partition(b"=")
-        if name and equals:
-            variables.setdefault(name, value)  # of two with one name getenv(3) sees the first
-    return variables
+    except OSError:  # no /proc: what Python has added since stands behind the launcher's, or cannot be told
+        return os.environb.items()
+    parts = (entry.partition(b"=") for entry in data.split(b"\0"))
+    return [(name, value) for name, equals, value in parts if name and equals]
 
 
 def _occupy_standard_descriptors() -> None:
@@ -205,7 +215,7 @@ def _become(command: list[str], received: _Received | None) -> int:
         return _cannot_run(command, error)
 
 
-def _execute(command: list[str], environment: Mapping[bytes, bytes] | Mapping[str, str]) -> NoReturn:
+def _execute(command: list[str], environment: Mapping[bytes, bytes]) -> NoReturn:
     """execvp(3), without the import that os.execvp may need a descriptor for. Raises OSError."""
     name = command[0]
     failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
