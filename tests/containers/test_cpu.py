@@ -1,4 +1,4 @@
-"""An agent that has to be on time, under a CPU quota, while the delivery would take all of it."""
+"""A container under a CPU quota, while the delivery would take all of it."""
 
 from __future__ import annotations
 
@@ -26,26 +26,34 @@ for start in range(0, {LINES}, 1000):
 
 TICK = """
 import json, time
-late, due = [], time.monotonic() + 0.02
+def throttled():
+    for name in ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat"):
+        try:
+            with open(name) as file:
+                fields = dict(line.split() for line in file)
+        except OSError:
+            continue
+        return int(fields["nr_throttled"])
+began, due = throttled(), time.monotonic() + 0.02
 for _ in range(300):
     time.sleep(max(0.0, due - time.monotonic()))
-    late.append(time.monotonic() - due)
-    due += 0.02
-late.sort()
-print(json.dumps({"p99_ms": late[296] * 1000, "max_ms": late[-1] * 1000}), flush=True)
+    due = max(due + 0.02, time.monotonic())
+print(json.dumps({"throttled": throttled() - began}), flush=True)
 time.sleep(600)
 """
 
 
-def lateness(container: Running) -> dict[str, Any]:
-    container.wait_for("p99_ms", 60)
-    line = next(line for line in container.logs().stdout.splitlines() if b"p99_ms" in line)
-    figures: dict[str, Any] = json.loads(line)
-    return figures
+def throttled(container: Running) -> int:
+    """In how many periods of 100 ms, of some 60, the container had used up its quota and stood still."""
+    container.wait_for("throttled", 90)
+    line = next(line for line in container.logs().stdout.splitlines() if b"throttled" in line)
+    return int(json.loads(line)["throttled"])
 
 
 @pytest.mark.timeout(300)
-def test_under_a_quota_the_agent_is_on_time_while_a_backlog_drains(package: str, sandbox: Sandbox) -> None:
+def test_under_a_quota_the_container_does_not_stand_still_while_a_backlog_drains(
+    package: str, sandbox: Sandbox
+) -> None:
     assert package == engine.PACKAGE
     image = engine.wrapped(engine.BASE)
     volume = engine.make_volume()
@@ -60,16 +68,15 @@ def test_under_a_quota_the_agent_is_on_time_while_a_backlog_drains(package: str,
     assert flood.status == 0
     assert flood.stdout.count(b"\n") == LINES
 
-    with Running(engine.BASE, "python3", "-c", TICK, options=QUOTA) as bare:
-        expected = lateness(bare)
     env = {**variables(sandbox.url, ["datadog"]), "SHIPPER_DRAIN_TIMEOUT": "60s"}
     with Running(image, "python3", "-c", TICK, options=[*QUOTA, *mount], env=env) as container:
-        found = lateness(container)
+        found = throttled(container)
         before: Any = sandbox.store.summary()
-        # A twentieth of a CPU for 6 s: under way, and far from done. Without the limit it is done by now.
-        assert 0 < _delivered(before) < LINES
-        # Without it: 33 to 41 ms. The README has the figures of a quiet machine.
-        assert found["p99_ms"] <= expected["p99_ms"] + 10
+        # A twentieth of a CPU for 6 s: far from done. Without the limit it is done by now.
+        assert _delivered(before) < LINES
+        # Unrestrained it stands still in nearly every period, the agent with it. How late that makes an agent's tick is
+        # the bench's to say, on a quiet machine.
+        assert found <= 6
         container.stop(90)
         assert container.status == 143
     after: Any = sandbox.store.summary()
