@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shipper import messages
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
-from shipper.delivery import control, throttle
+from shipper.delivery import control, priority, throttle
 from shipper.delivery.adoption import Adopter
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
@@ -141,6 +141,7 @@ class Worker:
         for sender in self._senders:
             sender.drain(self._deadline)
         throttle.lift()
+        priority.step_forward()
         self._drain_began.set()
 
     async def _until_drain(self) -> None:
