@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.helpers import wait_until
@@ -80,9 +80,16 @@ def project_files() -> dict[str, Path]:
 
 
 def context(files: Mapping[str, str | bytes | Path]) -> bytes:
-    """A build's context as a tar: text and bytes as they are, a path as that file with its mode."""
+    """A build's context as a tar: text and bytes as they are, a path as that file with its mode.
+
+    Directories as a checkout has them, so that docker-compose, which sends those, finds the same builds in the cache.
+    """
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
+        for directory in sorted({str(above) for name in files for above in PurePosixPath(name).parents} - {"."}):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             if isinstance(content, Path):
