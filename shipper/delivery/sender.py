@@ -14,6 +14,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from shipper.delivery import throttle
 from shipper.delivery.concurrency import Concurrency
 from shipper.delivery.feed import Piece, loss_notice
 from shipper.delivery.retry import retrying
@@ -476,14 +477,16 @@ class Sender:
 
     async def _send(self, source: Source, flight: _Flight) -> Acceptance | None:
         """Until it is accepted, perhaps in part. Raises RejectedError, and _GaveUpError in a drain."""
-        started = time.monotonic()
+        started, waited = time.monotonic(), throttle.waited()
         try:
             acceptance = await self._try(source, flight)
         except (RetryableError, RefusedError) as error:
             # only now: the machinery for trying again costs 60 us a request
             return await self._persist(source, flight, error)
         now = time.monotonic()
-        self._concurrency.answered(now - started, now, time.process_time())
+        # what this process waited for its share is none of the provider's time, and it was not idle either
+        own = throttle.waited()
+        self._concurrency.answered(now - started - (own - waited), now, time.process_time() + own)
         if self._slowed:
             self._slowed = self._slowed * 0.9 if self._slowed > self._interval else 0.0
         if (self._failures or self.state == "journal") and not self._trouble.locked():

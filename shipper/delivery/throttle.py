@@ -12,9 +12,10 @@ period, 100 ms as a rule, the agent with it.
 - While it waits it looks into the supervisor's pipe, without taking anything out of it: the limit is lifted with the
   byte that begins the drain, not one wait later.
 
-Tried beside it in a container of half a CPU, with 1,000,000 lines to drain and a tick of 20 ms (p99 and the longest
-lateness; bare 0.2 and 0.3 ms, unrestrained 33 and 33 ms): the same with the lock given back while waiting, 0.4 and
-1.0 ms; waiting between two turns of the event loop and between two imports, 1.1 and 20 ms.
+In a container of half a CPU, with 1,000,000 lines to drain and a tick of 20 ms (p99 and the longest lateness of 30 s
+each, prototypes; bare 0.2 and 0.3 ms, unrestrained 33 and 33): so 0.3 and 4.1 ms; with the lock given back while
+waiting 0.4 and 1.0; waiting between two turns of the event loop and between two imports 1.1 and 20. The lock is kept
+for what threads could use, not for these figures.
 """
 
 from __future__ import annotations

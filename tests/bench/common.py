@@ -294,10 +294,10 @@ PROVIDERS_BY_NUMBER = ("datadog", "cloudwatch", "sentry", "newrelic")
 class Intake:
     """All providers in a process of its own, which accepts everything, ``delay`` seconds late; see intake.py."""
 
-    def __init__(self, *, listening: bool = True, delay: float = 0.0) -> None:
+    def __init__(self, *, listening: bool = True, delay: float = 0.0, host: str = "127.0.0.1") -> None:
         with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))  # bound, so that nobody gets the port; refused until it listens
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            listener.bind((host, 0))  # bound, so that nobody gets the port; refused until it listens
+            self.url = f"http://{host}:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(HERE / "intake.py"), str(listener.fileno()), str(delay)],
                 pass_fds=[listener.fileno()],

@@ -39,6 +39,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.flush_interval == 1.0
     assert settings.drain_timeout == 8.0
     assert settings.orphan_timeout == 3600.0
+    assert settings.cpu is None
     assert settings.problems == ()
 
 
@@ -61,6 +62,7 @@ def test_every_setting_is_taken_from_its_variable() -> None:
             "SHIPPER_FLUSH_INTERVAL": "250ms",
             "SHIPPER_DRAIN_TIMEOUT": "20",
             "SHIPPER_ORPHAN_TIMEOUT": "90m",
+            "SHIPPER_CPU": "12.5%",
         }
     )
     assert messages(settings) == []
@@ -73,6 +75,7 @@ def test_every_setting_is_taken_from_its_variable() -> None:
     assert settings.flush_interval == 0.25
     assert settings.drain_timeout == 20.0
     assert settings.orphan_timeout == 5400.0
+    assert settings.cpu == 0.125
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,8 @@ def test_every_setting_is_taken_from_its_variable() -> None:
         ("SHIPPER_ORPHAN_TIMEOUT", "orphan_timeout", "0", "24h", "25h"),
         ("SHIPPER_MAX_LINE", "max_line_bytes", "1024", "1MiB", "1023"),
         ("SHIPPER_JOURNAL_MAX", "journal_max_bytes", "1MiB", "1024GiB", "1MB"),
+        ("SHIPPER_CPU", "cpu", "1%", "100%", "101%"),
+        ("SHIPPER_CPU", "cpu", "1.0 %", "99.9%", "0.9%"),
     ],
 )
 def test_a_quantity_is_taken_within_its_bounds_and_else_its_default_is(
@@ -108,6 +113,12 @@ def test_the_sentences_read_as_sentences() -> None:
     )
     assert the_problem({"SHIPPER_MAX_LINE": "2MiB"}) == (
         'SHIPPER_MAX_LINE is "2MiB", allowed is 1KiB to 1MiB: the default, 256KiB, is used'
+    )
+    assert the_problem({"SHIPPER_CPU": "0.5"}) == (
+        'SHIPPER_CPU is "0.5", allowed is a percentage such as 10%, from 1% to 100%: the default, 10%, is used'
+    )
+    assert the_problem({"SHIPPER_CPU": "200%"}) == (
+        'SHIPPER_CPU is "200%", allowed is 1% to 100%: the default, 10%, is used'
     )
 
 
@@ -251,6 +262,7 @@ def test_no_environment_raises_and_all_settings_are_within_their_bounds(environ:
     assert 0 <= settings.flush_interval <= 60
     assert 0 <= settings.drain_timeout <= 3600
     assert 0 <= settings.orphan_timeout <= 86400
+    assert settings.cpu is None or 0.01 <= settings.cpu <= 1
     for problem in settings.problems:
         assert problem.variable in problem.message
         assert problem.message.isprintable()

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes and shares as people write them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.config.units import parse_duration, parse_size
+from shipper.config.units import parse_duration, parse_percent, parse_size
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,13 @@ def test_sizes_are_read_as_bytes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
+@pytest.mark.parametrize(
+    ("text", "fraction"), [("10%", 0.1), ("100%", 1.0), ("0%", 0.0), ("2.5%", 0.025), (" 7 % ", 0.07), (".5%", 0.005)]
+)
+def test_percentages_are_read_as_fractions(text: str, fraction: float) -> None:
+    assert parse_percent(text) == pytest.approx(fraction)
+
+
 WRONG = [
     "", " ", ".", "s", "ms", "MiB", "-1", "-1s", "+1s", "1e3", "1e3s", "nan", "inf", "infs", "1_000", "0x10", "1.2.3",
     "1,5s", "8 bananas", "8s8s", "1h30m", "٣s", "½", "8\x00s", "9" * 400, "9" * 400 + "MiB",
@@ -73,9 +80,15 @@ def test_what_is_no_size_is_refused_with_what_is_allowed(text: str) -> None:
         parse_size(text)
 
 
-@given(st.text())
+@pytest.mark.parametrize("text", [*WRONG, "10", "0.1", "%", "%10", "10%%", "10%s", "10s%", "-1%", "ten%"])
+def test_what_is_no_percentage_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match="a percentage such as 10%"):
+        parse_percent(text)
+
+
+@given(st.text() | st.text().map("{}%".format))
 def test_any_text_is_a_finite_value_or_a_value_error(text: str) -> None:
-    for parse in (parse_duration, parse_size):
+    for parse in (parse_duration, parse_size, parse_percent):
         try:
             value = parse(text)
         except ValueError:

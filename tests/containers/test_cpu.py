@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.bench.common import children, cpu_seconds
 from tests.containers import engine
 from tests.containers.engine import Running
-from tests.helpers import variables
+from tests.helpers import variables, wait_until
 
 if TYPE_CHECKING:
     from shipper.sandbox.server import Sandbox
 
 LINES = 300_000
 QUOTA = ["--cpus", "0.5"]
+SHARE = 0.05  # CPUs: SHIPPER_CPU is 10% when it is not set
 
 FLOOD = f"""
 line = b'{{"message":"a line of a backlog","level":"INFO","name":"livekit.agents","pid":7,"n":%d}}\\n'
@@ -70,17 +75,36 @@ def test_under_a_quota_the_container_does_not_stand_still_while_a_backlog_drains
 
     env = {**variables(sandbox.url, ["datadog"]), "SHIPPER_DRAIN_TIMEOUT": "60s"}
     with Running(image, "python3", "-c", TICK, options=[*QUOTA, *mount], env=env) as container:
+        began = time.monotonic()
+        worker = worker_of(container)
         found = throttled(container)
+        used, passed = cpu_seconds(worker), time.monotonic() - began
         before: Any = sandbox.store.summary()
         # A twentieth of a CPU for 6 s: far from done. Without the limit it is done by now.
         assert _delivered(before) < LINES
         # Unrestrained it stands still in nearly every period, the agent with it. How late that makes an agent's tick is
         # the bench's to say, on a quiet machine.
         assert found <= 6
+        assert used <= 1.5 * SHARE * passed + 0.1  # a share of its start's, before it was seen
         container.stop(90)
         assert container.status == 143
     after: Any = sandbox.store.summary()
     assert _delivered(after) >= LINES  # the drain knows no limit
+
+
+def worker_of(container: Running) -> int:
+    """Its process id as the host sees it."""
+    found: list[int] = []
+
+    def look() -> bool:
+        for child in children(container.pid):
+            with contextlib.suppress(OSError):
+                if b"\0--control-fd\0" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(child)
+        return bool(found)
+
+    wait_until(look, 30, "the worker's start")
+    return found[0]
 
 
 def _delivered(summary: Any) -> int:
