@@ -1,8 +1,9 @@
 """The journal: the only hand-off between the supervisor, the worker and ``shipper logs``.
 
 In:  what the supervisor's pumps read, as raw chunks (`writer.JournalWriter`).
-Out: numbered lines (`reader.RunReader`), one cursor a sink (`cursor.CursorFile`), the runs to adopt (`runs`).
-Knows: nothing else of the package; standard library only, since it lives in PID 1.
+Out: numbered lines (`reader.RunReader`), one cursor a sink (`cursor.CursorFile`), the runs to adopt (`runs`),
+     which of them were killed with their container (`notes`).
+Knows: messages, and of config what the container allows; standard library only, since it lives in PID 1.
 
 On disk
 -------

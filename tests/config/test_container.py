@@ -22,46 +22,41 @@ def membership(tmp_path: Path) -> Path:
     return tmp_path / "membership"
 
 
-def test_cgroup_v2_in_a_container_of_its_own_namespace(tmp_path: Path, membership: Path) -> None:
-    membership.write_text("0::/\n")
-    mount = files(
-        tmp_path / "cgroup",
+IN_A_CONTAINER = {
+    "v2, a namespace of its own": (
+        "0::/\n",
         {
-            "cpu.max": "50000 100000\n",
+            "cpu.max": "150000 100000\n",
             "memory.max": "67108864\n",
             "memory.current": "41943040\n",
             "memory.peak": "50331648\n",
             "memory.stat": "anon 1000\nfile 9000\ninactive_file 1048576\nactive_file 4096\n",
-            "memory.events": "low 0\nhigh 0\nmax 31\noom 2\noom_kill 2\noom_group_kill 0\n",
+            "memory.events": "low 0\nhigh 0\nmax 31\noom 2\noom_kill 3\noom_group_kill 0\n",
         },
-    )
-    container = Container(mount, str(membership))
-    assert container.cpu_quota() == 0.5
-    assert container.memory_limit_bytes() == 67108864
-    assert container.memory_use_bytes() == 41943040 - 1048576
-    assert container.memory_peak_bytes() == 50331648
-    assert container.oom_kills() == 2
-
-
-def test_cgroup_v1_by_a_name_that_only_the_host_knows(tmp_path: Path, membership: Path) -> None:
-    membership.write_text("9:memory:/docker/4f0c\n4:cpu,cpuacct:/docker/4f0c\n0::/system.slice\n")
-    mount = files(
-        tmp_path / "cgroup",
+    ),
+    "v1, by a name that only the host knows": (
+        "9:memory:/docker/4f0c\n4:cpu,cpuacct:/docker/4f0c\n0::/system.slice\n",
         {
             "cpu/cpu.cfs_quota_us": "150000\n",
             "cpu/cpu.cfs_period_us": "100000\n",
-            "memory/memory.limit_in_bytes": "100663296\n",
+            "memory/memory.limit_in_bytes": "67108864\n",
             "memory/memory.usage_in_bytes": "41943040\n",
-            "memory/memory.max_usage_in_bytes": "100663296\n",
+            "memory/memory.max_usage_in_bytes": "50331648\n",
             "memory/memory.stat": "inactive_file 5\ntotal_inactive_file 1048576\n",
             "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
         },
-    )
-    container = Container(mount, str(membership))
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "contents"), IN_A_CONTAINER.values(), ids=IN_A_CONTAINER)
+def test_both_versions_say_the_same(tmp_path: Path, membership: Path, names: str, contents: dict[str, str]) -> None:
+    membership.write_text(names)
+    container = Container(files(tmp_path / "cgroup", contents), str(membership))
     assert container.cpu_quota() == 1.5
-    assert container.memory_limit_bytes() == 100663296
+    assert container.memory_limit_bytes() == 67108864
     assert container.memory_use_bytes() == 41943040 - 1048576
-    assert container.memory_peak_bytes() == 100663296
+    assert container.memory_peak_bytes() == 50331648
     assert container.oom_kills() == 3
 
 
