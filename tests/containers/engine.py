@@ -110,18 +110,26 @@ def build(
     dockerfile: str = "Dockerfile",
     arguments: Mapping[str, str] | None = None,
     target: str = "",
+    buildkit: bool = False,
     timeout: float = BUILD_TIMEOUT,
 ) -> str:
-    """Builds and tags an image; the tag. ``files``: the context (`context`), the Dockerfile among them."""
-    options = ["--tag", tag, "--file", dockerfile, "--force-rm"]
+    """Builds and tags an image; the tag. ``files``: the context (`context`), the Dockerfile among them.
+
+    ``buildkit``: with that, which `has_buildkit` must say is here; else with the engine's default.
+    """
+    options = ["--tag", tag, "--file", dockerfile, "--load" if buildkit else "--force-rm"]
     for name, value in (arguments or {}).items():
         options += ["--build-arg", f"{name}={value}"]
     if target:
         options += ["--target", target]
-    docker("build", *options, "-", input=context(files), timeout=timeout)
+    docker(*(["buildx"] if buildkit else []), "build", *options, "-", input=context(files), timeout=timeout)
     if tag.startswith(OURS):
         _images.add(tag)
     return tag
+
+
+def has_buildkit() -> bool:
+    return docker("buildx", "version", check=False).status == 0
 
 
 def build_package(base: str = BASE, tag: str = PACKAGE) -> str:

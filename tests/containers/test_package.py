@@ -126,14 +126,20 @@ def messages(sandbox: Sandbox, provider: str) -> list[str]:
 # -- what is in it -----------------------------------------------------------------------------------------------
 
 
-def test_the_image_holds_opt_shipper_and_one_link_and_nothing_else(package: str) -> None:
+def entries(image: str) -> dict[str, tarfile.TarInfo]:
+    """What the image holds, by name."""
     names: dict[str, tarfile.TarInfo] = {}
-    with tarfile.open(fileobj=io.BytesIO(engine.docker("save", package).stdout)) as saved:
+    with tarfile.open(fileobj=io.BytesIO(engine.docker("save", image).stdout)) as saved:
         manifest = saved.extractfile("manifest.json")
         assert manifest is not None
         for layer in json.load(manifest)[0]["Layers"]:
             with tarfile.open(fileobj=saved.extractfile(layer)) as archive:
                 names |= {entry.name.strip("/"): entry for entry in archive}
+    return names
+
+
+def test_the_image_holds_opt_shipper_and_one_link_and_nothing_else(package: str) -> None:
+    names = entries(package)
     link = names.pop("usr/local/bin/shipper")
     assert (link.issym(), link.linkname) == (True, "/opt/shipper/bin/shipper")
     outside = {name for name in names if not name.startswith("opt/shipper/")}
@@ -145,6 +151,18 @@ def test_the_image_holds_opt_shipper_and_one_link_and_nothing_else(package: str)
     assert {"agent-shipper", "python"} < {name.split("/")[3] for name in names if "/licenses/" in name}
     services = {name.split("/")[5] for name in names if name.startswith("opt/shipper/packages/botocore/data/")}
     assert services == {"logs", "partitions.json", "sdk-default-configuration.json", "_retry.json"}
+
+
+def test_buildkit_makes_the_same_package(package: str) -> None:
+    if not engine.has_buildkit():
+        pytest.skip("docker has no buildx here")
+    other = engine.build(
+        engine.new_name("buildkit"), engine.project_files(),
+        dockerfile="docker/Dockerfile", arguments={"BASE": engine.BASE}, buildkit=True,
+    )  # fmt: skip
+    first, second = ({name: (e.type, e.mode, e.size) for name, e in entries(i).items()} for i in (package, other))
+    assert first == second
+    assert run(other, "--version").stdout == run(package, "--version").stdout != b""
 
 
 def test_the_image_is_small(package: str) -> None:
