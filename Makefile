@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench image lock clean
+.PHONY: help demo test check bench chaos image lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -34,6 +34,9 @@ check: $(VENV)/.made ## what CI runs: lint, types, contracts between the rooms, 
 
 bench: $(VENV)/.made ## the figures of the README
 	@$(PYTHON) -m tests.bench
+
+chaos: $(VENV)/.made ## random faults on a wrapper with four sinks, 10 minutes; CHAOS="--seed 7 --seconds 60" tells another story
+	@$(PYTHON) -m tests.chaos $(CHAOS)
 
 image: ## the package for any image, as agent-shipper; BASE=... names the Python image it is made from
 	docker build $(if $(BASE),--build-arg BASE=$(BASE)) --file docker/Dockerfile --tag agent-shipper .

@@ -27,7 +27,7 @@ TITLES = {entry.name: entry.title for entry in REGISTRY}
 
 
 class Wrapper:
-    """`shipper run -- COMMAND` with its journal in ``directory``; both outputs are kept.
+    """`shipper run -- COMMAND` with its journal in ``directory``; both outputs are kept, beside it or in ``outputs``.
 
     ``sinks`` are turned on and sent to ``url``, unless that is None; an empty variable in ``environ`` is left out.
     """
@@ -39,9 +39,10 @@ class Wrapper:
         url: str | None,
         environ: Mapping[str, str] | None = None,
         sinks: Collection[str] = ("datadog",),
+        outputs: Path | None = None,
     ) -> None:
         self.directory = directory
-        self.outputs = directory.parent
+        self.outputs = outputs or directory.parent
         self._out = self.outputs / "stdout"
         self._err = self.outputs / "stderr"
         settings = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
@@ -77,7 +78,7 @@ class Wrapper:
 
     @property
     def stderr(self) -> str:
-        return self._err.read_text()
+        return self._err.read_text(errors="replace")
 
     @property
     def said(self) -> list[str]:
