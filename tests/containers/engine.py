@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import ipaddress
 import itertools
 import json
 import os
@@ -295,9 +296,13 @@ def make_volume() -> str:
 
 
 def gateway(network: str = "bridge") -> str:
-    """This machine's address as the containers of that network see it."""
+    """This machine's address as the containers of that network see it.
+
+    Docker 20.10 does not name it for its own bridge until it has been started a second time: it is the subnet's first.
+    """
     (found,) = json.loads(docker("network", "inspect", network).stdout)
-    return next(str(entry["Gateway"]) for entry in found["IPAM"]["Config"] if "Gateway" in entry)
+    entry = next(entry for entry in found["IPAM"]["Config"] if "." in entry["Subnet"])
+    return str(entry.get("Gateway") or ipaddress.ip_network(entry["Subnet"])[1])
 
 
 def remove_all() -> None:
