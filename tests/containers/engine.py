@@ -80,6 +80,11 @@ def project_files() -> dict[str, Path]:
     return {name: ROOT / name for name in kept}
 
 
+def files_of(directory: Path) -> dict[str, str | bytes | Path]:
+    """All of a directory, as a build's context."""
+    return {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
+
+
 def context(files: Mapping[str, str | bytes | Path]) -> bytes:
     """A build's context as a tar: text and bytes as they are, a path as that file with its mode.
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.containers import engine
 from tests.containers.engine import ROOT, Running, build, docker, new_name, run
+from tests.containers.messages import messages_of, shown
 from tests.containers.musl import musl_base
 from tests.e2e.wrapped import ALL, all_events
 from tests.helpers import variables, wait_until
@@ -73,10 +74,6 @@ EXAMPLES = {
 pytestmark = pytest.mark.timeout(600)  # the first build fetches the agents' packages
 
 
-def _files_of(directory: Path) -> dict[str, str | bytes | Path]:
-    return {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
-
-
 @pytest.fixture(scope="session")
 def bases() -> dict[str, str]:
     """What stands for the published images that the examples are built from, by example."""
@@ -95,29 +92,10 @@ def images(package: str, bases: dict[str, str]) -> dict[str, str]:
             files = dict(engine.project_files())
             return build(tag, files, dockerfile="docker/examples/pip/Dockerfile", arguments={"BASE": bases[name]})
         arguments = {"BASE": bases[name], "SHIPPER": package}
-        return build(tag, _files_of(DOCKER / "examples" / name), arguments=arguments)
+        return build(tag, engine.files_of(DOCKER / "examples" / name), arguments=arguments)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(EXAMPLES, pool.map(built, EXAMPLES), strict=True))
-
-
-def messages_of(printed: bytes) -> list[str]:
-    """What providers show as message of these lines: a JSON line's own, else the line. Empty lines are not sent."""
-    found = []
-    for line in printed.decode().splitlines():
-        if not line.strip() or line.startswith("shipper: "):
-            continue
-        try:
-            fields = json.loads(line)
-            found.append(fields["message"] if "message" in fields else fields["msg"])
-        except json.JSONDecodeError:  # no JSON, or another process printed in the middle of it
-            found.append(line)
-    return found
-
-
-def shown(events: list[dict[str, Any]], source: str, stream: str) -> list[str]:
-    of_it = [event for event in events if (event["source"], event["stream"]) == (source, stream)]
-    return [event["message"] for event in sorted(of_it, key=lambda event: int(event["seq"]))]
 
 
 # -- each by itself ----------------------------------------------------------------------------------------------
