@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "shipper-test-"
-PACKAGE = "agent-shipper:test"
+PLACE = hashlib.sha256(bytes(ROOT)).hexdigest()[:8]  # of this checkout: another one's tests may run beside these
+PACKAGE = f"agent-shipper:test-{PLACE}"
 BASE = "python:3.11-slim"
 """The package is built from it: the published image, or a local one of that name."""
 BUILD_TIMEOUT = 600.0

@@ -289,7 +289,7 @@ def test_it_can_be_made_of_another_debian_and_another_python_and_runs_in_an_olde
     """The published Python images are Debian 13 by now: another patchelf, a newer C library than that of the agent."""
     made = "RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-pip"
     engine.build(OTHER_BASE, {"Dockerfile": f"FROM debian:trixie-slim\n{made}\n"})
-    package = engine.build_package(OTHER_BASE, "shipper-local-package-trixie:1")
+    package = engine.build_package(OTHER_BASE, f"shipper-local-package-trixie:{engine.PLACE}")
     assert engine.size_bytes(package) <= LARGEST
     bullseye = f'FROM debian:bullseye-slim\nCOPY --from={package} / /\nENTRYPOINT ["shipper", "run", "--"]\n'
     image = engine.build(engine.new_name("older"), {"Dockerfile": bullseye})
