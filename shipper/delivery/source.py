@@ -114,6 +114,7 @@ class Source:
         self._positions: dict[str, list[int]] = {"1": [0, 0, 1], "2": [0, 0, 1]}
         self._state = State.start()
         self._exhausted = False
+        self._came = False  # something was read since the last `take`, by this source or for it
         self._restore(cursor.values)
         feed.follow(self)
 
@@ -196,7 +197,9 @@ class Source:
             events += part.count
             size += part.bytes + extra_bytes * part.count
             self._queued_bytes -= part.bytes
-        self.moved = windows > 1 or bool(self._passed)
+        # not by what is left of it: empty lines wait for the requests before them, and a torn frame at the end of the
+        # journal is there to be read for ever
+        self.moved, self._came = self._came, False
         if not taken:
             self._pass_empty_lines()
         return taken
@@ -236,6 +239,7 @@ class Source:
     def take_in(self, pieces: Sequence[Piece], after: State, at_end: bool) -> None:
         """What follows in the journal, read by this source or by another one that stood where it stands."""
         self._state = after
+        self._came = self._came or bool(pieces) or not at_end
         for piece in pieces:
             events = piece.events
             if piece.gap is None:

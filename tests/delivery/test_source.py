@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipper.delivery.commits import Committer
-from shipper.delivery.feed import Piece
-from shipper.delivery.source import Part, bytes_of, count_of, halves
+from shipper.delivery.feed import Feed, Piece
+from shipper.delivery.source import Part, Source, bytes_of, count_of, halves
 from shipper.journal.cursor import CursorFile
+from shipper.journal.frames import MAGIC
 from shipper.journal.numbering import STDERR, STDOUT, summarize
+from shipper.journal.runs import segment_path
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
 from tests.delivery.delivery_helpers import (
@@ -27,9 +30,6 @@ from tests.delivery.delivery_helpers import (
     raise_error,
 )
 from tests.helpers import no_descriptors_left
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +240,50 @@ def test_a_run_whose_end_was_not_read_is_not_complete(tmp_path: Path, committer:
     assert messages_of([part]) == ["half"]
     source.accepted([part], 1)
     assert source.finish()
+
+
+@pytest.mark.parametrize("sinks", [("datadog",), ("datadog", "sentry")])
+def test_a_torn_frame_at_the_end_of_a_dead_run_is_its_end_for_every_sink(
+    tmp_path: Path, committer: Committer, sinks: tuple[str, ...]
+) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 20)
+    size = os.path.getsize(segment_path(run.path, 1))
+    run.append([(STDOUT, NOW_NS, 0, b"torn by a kill\n")])
+    whole = Path(segment_path(run.path, 1)).read_bytes()
+    for torn in range(size, len(whole)):
+        Path(segment_path(run.path, 1)).write_bytes(whole[:torn])
+        feed = Feed(run.path)
+        feed.dead = True
+        sources = [Source(feed, CursorFile(run.path, sink), committer, adopted=True) for sink in sinks]
+        for source in sources:
+            parts = source.take(100, MIB)
+            assert numbers(parts) == list(range(1, 21))
+            source.accepted(parts, 1)
+            assert source.finish()
+            assert not source.has_pending()
+        assert committer.flush(5)
+        for source in sources:
+            source.close()
+            os.unlink(os.path.join(run.path, f"cursor-{sinks[sources.index(source)]}"))
+        feed.close()
+
+
+def test_a_torn_frame_behind_empty_lines_is_not_read_over_and_over_while_a_request_is_under_way(
+    tmp_path: Path, committer: Committer
+) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 20)
+    source = open_source(run.path, committer)
+    assert len(source.take(100, MIB)) == 1
+    source.under_way = 1  # as its sender counts
+    run.append([(STDOUT, NOW_NS, 0, b"\n\n\n")])
+    with open(segment_path(run.path, 1), "ab") as segment:
+        segment.write(MAGIC)  # a full disk, which would not let it be cut away
+    assert source.take(100, MIB) == []
+    assert source.moved
+    assert source.take(100, MIB) == []
+    assert not source.moved  # else its sender takes the next turn at once, for as long as the request is under way
 
 
 def test_a_run_that_was_removed_is_not_complete_and_holds_nobody_up(tmp_path: Path, committer: Committer) -> None:
