@@ -197,7 +197,7 @@ def start_of(run: str, count: int) -> State:
 def _lines_before(run: str, index: int) -> int | None:
     """Lines of both streams before segment ``index``."""
     try:
-        fd = os.open(runs.segment_path(run, index), os.O_RDONLY)
+        fd = os.open(runs.segment_path(run, index), runs.READ)
     except OSError:
         return None
     try:

@@ -15,6 +15,7 @@ On disk
         0000000001.seg  0000000002.seg  segments, at most 1/16 of the bound each; the highest number is written to
         cursor-datadog                  one a sink: two slots written in turn (see `slots`)
         note                            when its wrapper last lived, and with what memory (see `notes`)
+        reserve                         a block to give back on a full disk, for the last losses and the end
 
 A segment is a sequence of frames. A frame is a header of 60 bytes (`FRAME` in `frames`, little endian) and a payload:
 
@@ -59,13 +60,17 @@ Crash cases
   there; when it is dead that is the end of the journal. Nothing is ever appended behind a torn tail: a new start is
   a new run.
 * *Disk full, or a short write*: the partial frame is cut away with ``ftruncate``; when that fails too, the segment is
-  left behind and a new one begun. Readers never keep bytes of an incomplete frame.
+  left behind and a new one begun. Readers never keep bytes of an incomplete frame. The oldest segment goes, emptied
+  first, for a reader may have it open; a quota of btrfs gives way only when its transaction has ended, which is asked.
+* *Files limited in size (RLIMIT_FSIZE)*: segments of that size, chunks cut to fit one.
+* *No inode or descriptor for the next segment*: the present one goes on, up to half of the bound.
 * *Corrupt bytes in the middle*: the reader looks for the next frame whose two CRCs hold; what is missing shows as a
   jump of *at* and becomes a counted loss.
 * *Segment evicted*: the next facts frame (or the next frame) shows the jump. The last segment of a dead run is
   replaced by one that holds only the facts and the numbering at its end, so that a loss can still be told. Where the
   bound leaves no room even for that, the oldest dead runs go whole, and that is said on stderr.
-* *Directory removed while running*: it is made again, with the next segment; what was in it is a loss.
+* *Directory removed while running*: it is made again, with the next segment and each cursor's next values; what was
+  in it and not yet read is a loss.
 * *Start killed before the run had its name*: a directory ``….new``, removed by a later start.
 * *Worker killed*: its cursors say what was accepted; what was in flight is sent again.
 * *Wrapper killed*: the run has no end, which its note and the next start tell (see `notes`).

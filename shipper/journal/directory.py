@@ -20,7 +20,8 @@ def prepare(path: str) -> None:
     """Make ``path`` a directory of ours alone, or raise OSError.
 
     A directory that is there and another user's (a Kubernetes volume's root belongs to root) is taken as it is unless
-    it is in a place where anybody may make one: there it could be a trap.
+    it is in a place where anybody may make one: there it could be a trap. So could a link that is neither root's nor
+    ours, anywhere.
     """
     created = False
     try:
@@ -30,7 +31,8 @@ def prepare(path: str) -> None:
         pass
     info = os.lstat(path)
     shared = _in_shared_place(path)
-    if shared and (stat.S_ISLNK(info.st_mode) or info.st_uid != os.geteuid()):
+    link = stat.S_ISLNK(info.st_mode)
+    if (shared and (link or info.st_uid != os.geteuid())) or (link and info.st_uid not in (0, os.geteuid())):
         raise PermissionError(errno.EPERM, "it is a link or another user's directory", path)
     info = os.stat(path)
     if not stat.S_ISDIR(info.st_mode):

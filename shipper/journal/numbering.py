@@ -59,6 +59,19 @@ def summarize(data: bytes, max_line: int) -> Summary:
     return Summary(max_line, head, newlines, inner, size - last - 1, size)
 
 
+def lost_for_good(losses: list[tuple[int, int, int, str]]) -> str:
+    """What a person is told of lines (stream, first, last, reason) that no provider will hear of."""
+    lines = " and ".join(
+        [
+            f"line {first} of {STREAM_NAMES[stream]}"
+            if first == last
+            else f"lines {first} to {last} of {STREAM_NAMES[stream]}"
+            for stream, first, last, _ in losses
+        ]
+    )
+    return f"lost ({losses[0][3]}), and the providers could not be told: {lines}."
+
+
 class Numbering:
     """The place in one stream. Mutable: the writer has one a stream."""
 

@@ -24,7 +24,15 @@ from shipper.journal.frames import (
     parse,
 )
 from shipper.journal.numbering import STREAMS, Numbering, pieces
-from shipper.journal.runs import evicted_between, list_segments, load_loss, load_numberings, read_facts, segment_path
+from shipper.journal.runs import (
+    READ,
+    evicted_between,
+    list_segments,
+    load_loss,
+    load_numberings,
+    read_facts,
+    segment_path,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,8 +215,12 @@ class RunReader:
         if not self._open(state.segment):
             following = evicted_between(list_segments(self.run), state.segment)
             return 0 if following is None else WINDOW_BYTES
-        pending = os.fstat(self._fd).st_size - (state.offset if self._index == state.segment else 0)
-        return max(0, pending) + (WINDOW_BYTES if self._index != state.segment or self._following() else 0)
+        info = os.fstat(self._fd)
+        pending = info.st_size - (state.offset if self._index == state.segment else 0)
+        more = self._index != state.segment or self._following()
+        if pending <= 0 and not info.st_nlink and not more:
+            self.close()
+        return max(0, pending) + (WINDOW_BYTES if more else 0)
 
     def read(self, state: State, dead: bool = False) -> tuple[Window, State]:
         """What follows ``state``, and the state after it.
@@ -261,6 +273,8 @@ class RunReader:
         if found > 0:
             cut.offset += found
         elif following is None:
+            if not os.fstat(self._fd).st_nlink:
+                self.close()  # evicted, and read to its end: on a full disk the writer waits for its blocks
             return False
         else:
             cut.segment, cut.offset = following, 0
@@ -279,7 +293,7 @@ class RunReader:
                 return False
             index = first
         try:
-            fd = os.open(segment_path(self.run, index), os.O_RDONLY)
+            fd = os.open(segment_path(self.run, index), READ)
         except FileNotFoundError:
             return False
         self.close()

@@ -19,12 +19,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a volume's owner may put a link or a pipe in a file's place
 LOCK = "lock"
 SUFFIX = ".seg"
 HISTORY_NS = 24 * 3600 * 10**9  # a delivered run is kept this long for `shipper logs`
 HISTORY_RUNS = 50  # and at most this many of them: a restart loop makes small runs quickly
 MAX_RUNS = 1000  # dead runs that wait to be delivered, at most: so many cost a start 35 ms, off the agent's way
 RUN_BYTES = 8192  # a run's directory on ext4, and its note
+RESERVE = "reserve"
+RESERVE_BYTES = 4096  # a block: two losses and the ends, all that is written last, take some 600 bytes
 CURSOR_BYTES = 8192  # see `cursor`
 UNFINISHED_NS = 60 * 10**9
 
@@ -45,12 +48,16 @@ def started_ns(path: str) -> int:
 
 
 def list_runs(directory: str) -> list[str]:
-    """Paths of the directory's runs, oldest first; empty when it cannot be read."""
+    """Paths of the directory's runs, oldest first; empty when it cannot be read.
+
+    A link is no run: it may lead anywhere.
+    """
     try:
         names = os.listdir(directory)
     except OSError:
         return []
-    return [os.path.join(directory, name) for name in sorted(filter(is_run, names))]
+    paths = [os.path.join(directory, name) for name in sorted(filter(is_run, names))]
+    return [path for path in paths if not os.path.islink(path)]
 
 
 def segment_path(run: str, index: int) -> str:
@@ -75,7 +82,7 @@ def lock(run: str) -> int | None:
 
     Raises LocksUnsupportedError where locks do not work, FileNotFoundError when the run is gone, OSError otherwise.
     """
-    fd = os.open(os.path.join(run, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+    fd = os.open(os.path.join(run, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -91,7 +98,7 @@ def lock(run: str) -> int | None:
 def is_live(run: str) -> bool:
     """Whether a wrapper, its worker or an adopter holds the run. Also True when that cannot be told: hands off."""
     try:
-        fd = os.open(os.path.join(run, LOCK), os.O_RDONLY)
+        fd = os.open(os.path.join(run, LOCK), READ)
     except FileNotFoundError:
         return False
     except OSError:
@@ -109,7 +116,7 @@ def read_facts(run: str) -> Facts | None:
     """The run's facts, from the head of its first readable segment. Raises OSError when the run cannot be read."""
     for index in list_segments(run):
         try:
-            fd = os.open(segment_path(run, index), os.O_RDONLY)
+            fd = os.open(segment_path(run, index), READ)
         except FileNotFoundError:
             continue  # evicted meanwhile
         try:
@@ -151,28 +158,41 @@ def is_delivered(run: str, facts: Facts | None) -> bool:
 
 
 def remove_run(run: str) -> None:
-    """Delete the run's files; what is in the way stays."""
+    """Delete the run's files; what is in the way stays. No link is followed, whoever puts it there meanwhile."""
     try:
-        for name in os.listdir(run):
-            os.unlink(os.path.join(run, name))
+        fd = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        for name in os.listdir(fd):
+            os.unlink(name, dir_fd=fd)
         os.rmdir(run)
     except OSError:
         return
+    finally:
+        os.close(fd)
 
 
 def used_bytes(directory: str) -> int:
-    """Bytes of all runs, cursors included. Raises OSError."""
-    return sum(size for run in list_runs(directory) for _, size in _sizes(run))
+    """Bytes of all runs that may be read, cursors included. Raises OSError."""
+    total = 0
+    for run in list_runs(directory):
+        try:
+            total += sum(size for _, size in _sizes(run))
+        except (PermissionError, NotADirectoryError):
+            continue
+    return total
 
 
 def _sizes(run: str) -> Iterator[tuple[int, int]]:
     """(index, bytes) of the run's segments in order, then (0, bytes) for all else that it takes. Raises OSError."""
     for index in list_segments(run):
         try:
-            yield index, os.stat(segment_path(run, index)).st_size
+            yield index, os.lstat(segment_path(run, index)).st_size
         except FileNotFoundError:
             continue
-    yield 0, RUN_BYTES + len(cursor_sinks(run)) * CURSOR_BYTES
+    reserve = RESERVE_BYTES if os.path.lexists(os.path.join(run, RESERVE)) else 0
+    yield 0, RUN_BYTES + len(cursor_sinks(run)) * CURSOR_BYTES + reserve
 
 
 def tidy(directory: str, own: str, now_ns: int) -> None:
@@ -214,19 +234,25 @@ def _last_change_ns(run: str) -> int:
     return os.stat(segment_path(run, segments[-1]) if segments else run).st_mtime_ns
 
 
-def make_room(directory: str, own: str, max_bytes: int, wanted_bytes: int, segment_bytes: int) -> bool:
+def make_room(
+    directory: str, own: str, max_bytes: int, wanted_bytes: int, segment_bytes: int, at_once: bool = False
+) -> bool:
     """Evict the oldest segments of any run until ``wanted_bytes`` more fit under ``max_bytes``.
 
     The segment that a live wrapper writes to counts with its full size and is never taken. A dead run's last one is
     replaced by its facts and numbering, so that its loss can still be told; where even that is too much, or there are
-    more than MAX_RUNS, the oldest dead runs go whole, and that is said. Returns False when nothing more can go.
-    Raises OSError.
+    more than MAX_RUNS, the oldest dead runs go whole, and that is said. Another user's runs, which may not be read, are
+    his own affair: they count for nothing. ``at_once``: the disk is full, so what goes is emptied too, for who reads it
+    keeps its blocks as long as that takes. Returns False when nothing more can go. Raises OSError.
     """
     total = wanted_bytes
     candidates: list[tuple[str, int, int, bool]] = []  # run, segment, bytes, last of its run
     dead: list[str] = []
     for run in list_runs(directory):
-        *sizes, (_, rest) = _sizes(run)
+        try:
+            *sizes, (_, rest) = _sizes(run)
+        except (PermissionError, NotADirectoryError):
+            continue
         total += rest
         for position, (index, size) in enumerate(sizes):
             last = position == len(sizes) - 1
@@ -243,6 +269,8 @@ def make_room(directory: str, own: str, max_bytes: int, wanted_bytes: int, segme
     for run, index, size, last in candidates:
         if total <= max_bytes:
             break
+        if at_once and not last:
+            _empty(run, index)
         total -= size - (_replace_by_stub(run, index, size) if last else _unlink(run, index, size))
     removed = 0
     while dead and (total > max_bytes or len(dead) > MAX_RUNS):
@@ -271,6 +299,15 @@ def _remove_dead(run: str) -> int:
     except OSError:
         return 0
     return size
+
+
+def _empty(run: str, index: int) -> None:
+    """Take the bytes of a segment that goes, also from who has it open."""
+    try:
+        fd = os.open(segment_path(run, index), os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    os.close(fd)
 
 
 def _unlink(run: str, index: int, size: int) -> int:
@@ -305,7 +342,7 @@ def _replace_by_stub(run: str, index: int, size: int) -> int:
             return size
         path = segment_path(run, index + 1)
         try:
-            out = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            out = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             try:
                 os.write(out, stub)
             finally:
@@ -325,7 +362,7 @@ def _stub(run: str, index: int, facts: Facts) -> bytes:
     numberings = {stream: Numbering() for stream in STREAMS}
     ends: list[bytes] = []
     wall_ns = mono_ns = 0
-    with open(segment_path(run, index), "rb") as file:
+    with open(os.open(segment_path(run, index), READ), "rb") as file:
         content = file.read()
     for frame in scan(content):
         wall_ns, mono_ns = frame.wall_ns, frame.mono_ns

@@ -45,9 +45,23 @@ class SlotFile:
         slot = HEAD.pack(self._generation, len(data), crc32(data, self._generation & 0xFFFFFFFF)) + data
         # a slot is written whole, so that its blocks are there for good and a later commit needs none
         at = (self._generation % 2) * self._slot_bytes
+        if not os.fstat(self._fd).st_nlink:
+            self._make_again()
         if os.pwrite(self._fd, slot.ljust(self._slot_bytes, b"\0"), at) != self._slot_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         self.values = values
+
+    def _make_again(self) -> None:
+        """Somebody removed the run's directory, and its writer makes it again: the values are to be in the new one.
+
+        Until that is there they go where nobody reads them. Raises OSError.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            return
+        os.close(self._fd)
+        self._fd = fd
 
     def fileno(self) -> int:
         return self._fd

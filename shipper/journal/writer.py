@@ -6,6 +6,7 @@ Used by one thread, the supervisor's writer: every call here may block on a froz
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import time
 
@@ -14,7 +15,7 @@ from shipper.journal import directory as place
 from shipper.journal import runs
 from shipper.journal.facts import Facts, dump_json
 from shipper.journal.frames import DATA, FRAME_SIZE, LOSS, RUN_END, STREAM_END, pack
-from shipper.journal.numbering import STREAM_NAMES, STREAMS, Numbering, Summary, summarize
+from shipper.journal.numbering import STREAMS, Numbering, Summary, lost_for_good, summarize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     Chunk = tuple[int, int, int, bytes]  # stream, wall_ns, mono_ns, data
 
 TIDY_SECONDS = 60.0
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # no inode or descriptor for another one
+GROWTH = 128  # of the next segment's facts frame: the six numbers in it become longer
+SETTLE_SECONDS = 0.5  # it writes out the whole file system
+BTRFS_SYNC = 0x9408  # BTRFS_IOC_SYNC of linux/btrfs.h
+MIN_PIECE = 512  # of a chunk, where files may be no larger than a few KiB (RLIMIT_FSIZE)
 
 
 class JournalWriter:
@@ -47,7 +53,11 @@ class JournalWriter:
         self._fd = -1
         self._size = 0
         self._head = 0  # bytes of the current segment's facts frame
+        self._oldest = 1  # no segment of ours has a lower index
+        self._limited = False  # a limit on the size of files was met
         self._next_tidy = 0.0
+        self._next_settling = 0.0
+        self._patience = 4  # of SETTLE_SECONDS, in all
         self._locks: list[int] = []  # of directories that were made again
 
     @classmethod
@@ -62,8 +72,7 @@ class JournalWriter:
             try:
                 return cls._create(os.path.abspath(directory), facts, journal_max_bytes)
             except OSError as error:
-                if error.filename is None:
-                    error.filename = directory
+                error.filename = directory
                 failure = failure or error
         raise failure or FileNotFoundError(errno.ENOENT, "no directory to try")
 
@@ -74,6 +83,8 @@ class JournalWriter:
         final = os.path.join(directory, runs.run_name(facts.started_ns, facts.run))
         # made under another name, so that nobody can take it for a dead run before its lock is held
         path = final + ".new"
+        if os.path.lexists(path):  # an attempt before this one could not even remove it
+            runs.remove_run(path)
         os.mkdir(path, 0o700)
         lock_fd = -1
         try:
@@ -83,7 +94,12 @@ class JournalWriter:
                 lock_fd = -1
             writer = cls(directory, path, lock_fd, facts, max_bytes)
             writer._make_room()
-            writer._open_segment()
+            try:
+                writer._open_segment()
+            except OSError as error:
+                if error.errno not in FULL or not writer._evict_one():
+                    raise
+                writer._open_segment()
             os.rename(path, final)
         except BaseException:
             if lock_fd >= 0:
@@ -101,7 +117,7 @@ class JournalWriter:
         """
         group: list[Chunk] = []
         size = 0
-        for chunk in chunks:
+        for chunk in self._in_pieces(chunks) if self._limited else chunks:
             needed = FRAME_SIZE + len(chunk[3])
             if group and self._size + size + needed > self._segment_bytes:
                 self._append_group(group, size)
@@ -111,9 +127,19 @@ class JournalWriter:
         if group:
             self._append_group(group, size)
 
+    def _in_pieces(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """The same bytes in chunks that fit a file: where a frame begins and ends says nothing."""
+        most = max(MIN_PIECE, self._segment_bytes - self._head - GROWTH - FRAME_SIZE)
+        return [
+            (stream, wall_ns, mono_ns, data[start : start + most])
+            for stream, wall_ns, mono_ns, data in chunks
+            for start in range(0, len(data), most)
+        ]
+
     def _append_group(self, chunks: list[Chunk], size: int) -> None:
         """Append chunks that go into one segment with one write, whole or not at all."""
         max_line = self.facts.max_line
+        fits = self._segment_bytes
         for stream in list(self._losses):
             self._write_loss(stream)
         if not self._losses and self._ready_for(size):
@@ -127,6 +153,9 @@ class JournalWriter:
             if self._write(buffers, size):
                 self._numberings = after
                 return
+        if self._segment_bytes < fits:  # files may be no larger: smaller groups, in further segments
+            self.append(chunks)
+            return
         reason = "disk_full" if self.error and self.error.errno in FULL else "disk_error"
         for stream, wall_ns, mono_ns, data in chunks:
             self._lose(stream, summarize(data, max_line), wall_ns, mono_ns, reason)
@@ -139,24 +168,26 @@ class JournalWriter:
     def end_stream(self, stream: int) -> None:
         """The stream is at its end: a last line without newline is complete."""
         if stream in self._losses:
-            self._write_loss(stream)
+            self._write_loss(stream, last=True)
         self._marker(STREAM_END, stream, b"")
         self._numberings[stream].end(self.facts.max_line)
 
     def end(self, info: dict[str, object]) -> None:
         """The agent's end, e.g. {"exit_status": 3} or {"signal": 9}."""
         for stream in list(self._losses):
-            self._write_loss(stream)
+            self._write_loss(stream, last=True)
         self._marker(RUN_END, 0, dump_json(info))
-        for stream, (start, _, _, _, reason) in self._losses.items():  # no place is left to note them
-            last = self._numberings[stream].line - (not self._numberings[stream].before)
-            messages.say(
-                f"lines {start.line} to {last} of {STREAM_NAMES[stream]} are lost ({reason}): "
-                "they could neither be kept nor announced to the providers"
-            )
+        if self._losses:  # no place is left to note them
+            ends = {s: self._numberings[s].line - (not self._numberings[s].before) for s in self._losses}
+            lost = [(s, start.line, ends[s], reason) for s, (start, _, _, _, reason) in sorted(self._losses.items())]
+            messages.say(lost_for_good(lost))
 
     def close(self) -> None:
         """Close the segment; the lock stays held."""
+        self._spend_reserve()
+        self._close_segment()
+
+    def _close_segment(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -172,30 +203,43 @@ class JournalWriter:
             self._losses[stream] = (numbering.copy(), summary, wall_ns, mono_ns, reason)
         numbering.apply(summary)
 
-    def _write_loss(self, stream: int) -> bool:
-        """Write the stream's pending loss marker; whether it is out."""
+    def _write_loss(self, stream: int, last: bool = False) -> bool:
+        """Write the stream's pending loss marker; whether it is out. ``last``: nothing but the ends will follow."""
         start, lost, wall_ns, mono_ns, reason = self._losses[stream]
         payload = dump_json({"after": self._numberings[stream].to_json(), "bytes": lost.bytes, "reason": reason})
         frame = pack(LOSS, stream, wall_ns, mono_ns, start.line, start.before, start.at, payload) + payload
-        if not self._ready_for(len(frame)) or not self._write([frame], len(frame)):
+        if not self._put(frame, last):
             return False
         del self._losses[stream]
         return True
+
+    def _put(self, frame: bytes, last: bool) -> bool:
+        """Write a marker; whether it is out. Once more where a limit on the size of files is met only now; and what is
+        written ``last`` a few times, where a quota may yet give way."""
+        while True:
+            fits = self._segment_bytes
+            if self._ready_for(len(frame), last) and self._write([frame], len(frame), last):
+                return True
+            if last and self._patience and self.error is not None and self.error.errno == errno.EDQUOT:
+                self._patience -= 1
+                time.sleep(SETTLE_SECONDS)
+            elif self._segment_bytes == fits:
+                return False
 
     def _marker(self, kind: int, stream: int, payload: bytes) -> None:
         numbering = self._numberings[stream] if stream else Numbering(0)
         frame = pack(
             kind, stream, time.time_ns(), time.monotonic_ns(), numbering.line, numbering.before, numbering.at, payload
         )
-        size = len(frame) + len(payload)
-        if self._ready_for(size):
-            self._write([frame, payload], size)
+        self._put(frame + payload, last=True)
 
     # -- segments ------------------------------------------------------------------------------------------------
 
-    def _write(self, buffers: list[bytes], size: int) -> bool:
-        """Append ``size`` bytes, whole or not at all. On a full disk the oldest segment goes, then it's tried again."""
-        for evict in (True, False):
+    def _write(self, buffers: list[bytes], size: int, last: bool = False) -> bool:
+        """Append ``size`` bytes, whole or not at all. On a full disk the oldest segment goes, then it's tried again;
+        for what is written last the reserve goes first."""
+        for evict in (True, True, False) if last else (True, False):
+            written = 0
             try:
                 written = os.writev(self._fd, buffers)
                 if written != size:  # the disk became full within the write, or a file size limit was met
@@ -204,9 +248,15 @@ class JournalWriter:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
             except OSError as error:
                 self.error = error
-                if not self._cut_back() or not evict or error.errno not in FULL:
+                if not self._cut_back():
                     return False
-                if not self._evict_one() and not self._start_afresh():
+                if error.errno == errno.EFBIG:
+                    self._limited = True
+                    self._segment_bytes = min(self._segment_bytes, max(self._head + MIN_PIECE, self._size + written))
+                    return False
+                if not evict or error.errno not in FULL:
+                    return False
+                if not (last and self._spend_reserve()) and not self._evict_one() and not self._start_afresh():
                     return False
             else:
                 self._size += size
@@ -222,30 +272,89 @@ class JournalWriter:
             except OSError:
                 return
 
-    def _ready_for(self, size: int) -> bool:
+    def _ready_for(self, size: int, last: bool = False) -> bool:
         """Change segments when ``size`` bytes more don't fit: before their numbers are given, since a segment begins
         with the numbering at its start. False when no segment can be opened."""
         if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
-            self.close()  # somebody removed the directory: what is written there reaches nobody
+            self._close_segment()  # somebody removed the directory: what is written there reaches nobody
         if self._fd >= 0 and (self._size == self._head or self._size + size <= self._segment_bytes):
             return True
-        return self._next_segment()
+        return self._next_segment() or (last and self._spend_reserve() and self._next_segment()) or self._stays(size)
+
+    def _stays(self, size: int) -> bool:
+        """Whether the present segment may go on, for want of an inode or a descriptor for the next. What it takes
+        beyond its size, our oldest ones make room for, which needs neither; without any it has half of the bound."""
+        if self._fd < 0 or self._limited or self.error is None or self.error.errno not in NO_FILE:
+            return False
+        while (self._size + size) // self._segment_bytes > self._size // self._segment_bytes:
+            while self._oldest < self._index:
+                self._oldest += 1
+                try:
+                    os.unlink(runs.segment_path(self.path, self._oldest - 1))
+                    return True
+                except OSError:
+                    continue
+            break
+        return self._size + size <= max(self._segment_bytes, self._max_bytes // 2)
+
+    def _spend_reserve(self) -> bool:
+        """A full disk has a block again, for the last that is to be written; whether there was one."""
+        try:
+            os.unlink(os.path.join(self.path, runs.RESERVE))
+        except OSError:
+            return False
+        self._settle()
+        return True
+
+    def _keep_reserve(self) -> None:
+        path = os.path.join(self.path, runs.RESERVE)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except OSError:  # there already, or nothing is to be had
+            return
+        try:
+            # no zeros: some file systems keep those, or a small file, without a block
+            os.write(fd, os.urandom(runs.RESERVE_BYTES))
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
     def _cut_back(self) -> bool:
         """Cut a partial frame away; when that fails the segment is left behind."""
         try:
             os.ftruncate(self._fd, self._size)
         except OSError:
-            self.close()
+            self._close_segment()
             return False
+        return True
+
+    def _settle(self) -> bool:
+        """What went counts against a quota of btrfs until its transaction ends, by itself after up to 30 s.
+
+        False when that was asked for a moment ago.
+        """
+        if self.error is None or self.error.errno != errno.EDQUOT:
+            return True
+        now = time.monotonic()
+        if now < self._next_settling:
+            return False
+        self._next_settling = now + SETTLE_SECONDS
+        try:
+            fcntl.ioctl(self._fd if self.lock_fd < 0 else self.lock_fd, BTRFS_SYNC)
+        except OSError:  # another file system
+            pass
         return True
 
     def _evict_one(self) -> bool:
         try:
             total = runs.used_bytes(self.directory)
-            return runs.make_room(self.directory, self.path, total - 1, 0, 0)
+            evicted = runs.make_room(self.directory, self.path, total - 1, 0, 0, at_once=True)
         except OSError:
             return False
+        if evicted:
+            self._settle()
+        return evicted
 
     def _start_afresh(self) -> bool:
         """The only segment left is the one written to: it goes, and the next begins where it ended."""
@@ -253,7 +362,12 @@ class JournalWriter:
             return False
         try:
             os.unlink(runs.segment_path(self.path, self._index))
-            self.close()
+            try:
+                os.ftruncate(self._fd, 0)  # a reader may have it open: its blocks would not be free
+            except OSError:  # over a quota of btrfs
+                pass
+            self._close_segment()
+            self._settle()
             self._open_segment()
         except OSError as error:
             self.error = error
@@ -267,11 +381,23 @@ class JournalWriter:
                 self._open_segment()
             except OSError as error:
                 self.error = error
-                if not evict or error.errno not in FULL or not self._evict_one():
+                if not evict or error.errno not in FULL or not (self._evict_one() or self._drop_left_behind()):
                     return False
             else:
                 return True
         return False
+
+    def _drop_left_behind(self) -> bool:
+        """The only segment left is one that could not even be cut (btrfs, over its quota): it goes."""
+        if self._fd >= 0:
+            return False
+        try:
+            os.unlink(runs.segment_path(self.path, self._index))
+        except FileNotFoundError:  # gone already, but then a reader still had it open
+            pass
+        except OSError:
+            return False
+        return self._settle()
 
     def _make_room(self) -> None:
         """Make room for one full segment, and look after old runs now and then."""
@@ -284,6 +410,7 @@ class JournalWriter:
     def _open_segment(self) -> None:
         """Begin the next segment with the run's facts and the numbering so far. Raises OSError."""
         index = self._index + 1
+        made_again = False
         path = runs.segment_path(self.path, index)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         try:
@@ -292,6 +419,7 @@ class JournalWriter:
             place.prepare(self.directory)
             os.mkdir(self.path, 0o700)
             self._relock()
+            made_again = True
             fd = os.open(path, flags, 0o600)
         # what is lost and not yet told begins in this segment
         numberings = {s: self._losses[s][0] if s in self._losses else self._numberings[s] for s in STREAMS}
@@ -303,5 +431,7 @@ class JournalWriter:
             os.close(fd)
             os.unlink(path)
             raise
-        self.close()
+        self._close_segment()
         self._index, self._fd, self._size, self._head = index, fd, len(head), len(head)
+        if index == 1 or made_again:
+            self._keep_reserve()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +19,7 @@ from tests.helpers import no_descriptors_left
 from tests.journal.journal_model import MIB, writer
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 DAY_NS = 24 * 3600 * 10**9
 
@@ -106,6 +109,37 @@ def test_what_a_killed_start_left_unfinished_is_removed_later(tmp_path: Path) ->
     assert unfinished.exists()
     runs.tidy(str(tmp_path), "", time.time_ns() + DAY_NS)
     assert not unfinished.exists()
+
+
+@contextmanager
+def acting_as(user: int) -> Iterator[None]:
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: two users")
+def test_two_users_on_one_volume_both_have_a_journal() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        volume = os.path.join(place, "volume")
+        os.mkdir(volume)
+        Path(volume).chmod(0o777)
+        for number, user in enumerate((54321, 54322), start=1):
+            with acting_as(user):
+                run = writer(volume, run=f"{number:016x}", started_ns=(1 << 60) + number)
+                for start in range(0, 40_000, 1000):
+                    run.append([(1, 1, 1, b"%060d\n" % (start + index)) for index in range(1000)])
+                assert run.error is None
+                assert len(runs.list_runs(volume)) == number
+        sizes = [sum(path.stat().st_size for path in Path(run).glob("*.seg")) for run in runs.list_runs(volume)]
+        assert all(MIB // 2 < size <= MIB for size in sizes)  # each has its own bound
+        with acting_as(54322):
+            runs.tidy(volume, "", time.time_ns())
+            assert runs.used_bytes(volume) < 2 * MIB
+            assert runs.is_live(runs.list_runs(volume)[0])
 
 
 def test_the_default_bound_leaves_half_of_the_disk(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipper.journal import runs
+from shipper.journal.cursor import CursorFile
 from shipper.journal.frames import FRAME_SIZE, scan
 from shipper.journal.numbering import STDERR, STDOUT, summarize
 from shipper.journal.reader import End, Lines, RunReader, State
 from shipper.journal.writer import JournalWriter
+from tests.helpers import no_descriptors_left
 from tests.journal.journal_model import MIB, facts, gaps, lines_of, numbered, read_all, segments, writer
 
 if TYPE_CHECKING:
@@ -331,6 +332,13 @@ def _is_full(fd: int) -> bool:
     return False
 
 
+def fill_up(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    while not _is_full(fd):
+        pass
+    os.close(fd)
+
+
 def test_on_a_full_disk_the_oldest_segment_goes_and_nothing_new_is_lost(small_disk: Path) -> None:
     run = writer(str(small_disk), 1000, 64 * MIB)  # more than the disk holds
     fill(run, 30_000)
@@ -345,10 +353,7 @@ def test_on_a_full_disk_the_oldest_segment_goes_and_nothing_new_is_lost(small_di
 def test_on_a_disk_filled_by_others_the_loss_is_counted_and_told_when_there_is_room_again(small_disk: Path) -> None:
     run = writer(str(small_disk), 1000, MIB)
     fill(run, 10)
-    ballast = os.open(small_disk / "ballast", os.O_WRONLY | os.O_CREAT)
-    while not _is_full(ballast):
-        pass
-    os.close(ballast)
+    fill_up(small_disk / "ballast")
     fill(run, 1000, first=11)
     os.unlink(small_disk / "ballast")
     fill(run, 10, first=1011)
@@ -362,30 +367,68 @@ def test_on_a_disk_filled_by_others_the_loss_is_counted_and_told_when_there_is_r
     assert lost
 
 
-def test_a_limit_on_the_size_of_files_counts_as_a_failing_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("limit", "width"), [(2000, 90), (3000, 4000), (100_000, 30_000)])
+def test_a_limit_on_the_size_of_files_makes_segments_smaller_and_loses_nothing(
+    tmp_path: Path, limit: int, width: int
+) -> None:
     program = (
         "import resource, sys\n"
         "from tests.journal.journal_model import writer\n"
-        "run = writer(sys.argv[1], 1000)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))\n"
-        "for n in range(1, 101):\n"
-        "    run.append([(1, n, n, b'%d %s\\n' % (n, b'.' * 90))])\n"
-        "print(run.error is not None)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
-        "run.append([(1, 0, 0, b'101\\n')])\n"
+        "width = int(sys.argv[3])\n"
+        "run = writer(sys.argv[1], 1 << 18, 16 << 20)\n"
+        "run.append([(1, 1, 1, b'1\\n')])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "for n in range(2, 100, 3):\n"
+        "    run.append([(1, n, n, b'%d %s\\n' % (m, b'.' * width)) for m in range(n, n + 3)])\n"
+        "run.end_stream(1)\n"
+        "run.end({'exit_status': 0})\n"
+        "assert run.error is None, run.error\n"
         "print(run.path)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, cwd=os.getcwd()
-    )
-    failed, path = done.stdout.split()
-    assert failed == "True"
-    items, _ = read_all(path)
+        [sys.executable, "-c", program, str(tmp_path), str(limit), str(width)],
+        capture_output=True, text=True, check=True, cwd=os.getcwd(),
+    )  # fmt: skip
+    items, _ = read_all(done.stdout.strip())
+    assert [seq for seq, _, _ in numbered(items, STDOUT)] == list(range(1, 101))
+    assert gaps(items, STDOUT) == []
+    assert isinstance(items[-1], End)
+    assert all(path.stat().st_size <= limit for path in tmp_path.rglob("*.seg"))
+
+
+def test_without_an_inode_or_a_descriptor_for_the_next_segment_the_present_one_goes_on(tmp_path: Path) -> None:
+    run = writer(str(tmp_path), 1000, 2 * MIB)
+    fill(run, 200)
+    with no_descriptors_left():
+        fill(run, 5000, first=201)
+        assert run.error is None
+        fill(run, 25_000, first=5201)  # more than half of the bound
+    assert total_bytes(tmp_path) <= 2 * MIB
+    fill(run, 100, first=30_201)
+    items, _ = read_all(run.path)
+    lost = [seq for first, last, _ in gaps(items, STDOUT) for seq in range(first, last + 1)]
     lines = [seq for seq, _, _ in numbered(items, STDOUT)]
-    ((first, last, reason),) = gaps(items, STDOUT)
-    assert sorted([*lines, *range(first, last + 1)]) == list(range(1, 102))
-    assert reason == "disk_error"
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    assert sorted(lines + lost) == list(range(1, 30_301))
+    assert lines[-100:] == list(range(30_201, 30_301))
+
+
+def test_on_a_disk_that_stays_full_what_was_lost_and_the_end_are_written_all_the_same(small_disk: Path) -> None:
+    run = writer(str(small_disk), 1000, MIB)
+    fill(run, 10)
+    fill_up(small_disk / "ballast")
+    for round_ in range(20):  # whatever goes to make room, somebody else takes it
+        fill(run, 100, first=11 + 100 * round_)
+        fill_up(small_disk / f"ballast{round_}")
+    run.end_stream(STDOUT)
+    run.end_stream(STDERR)
+    run.end({"exit_status": 0})
+    run.close()
+    items, _ = read_all(run.path)
+    lines = [seq for seq, _, _ in numbered(items, STDOUT)]
+    lost = [seq for first, last, _ in gaps(items, STDOUT) for seq in range(first, last + 1)]
+    assert sorted(lines + lost) == list(range(1, 2011))
+    assert len(lost) > 1000
+    assert isinstance(items[-1], End)
 
 
 # -- places ----------------------------------------------------------------------------------------------------------
@@ -417,6 +460,40 @@ def test_a_directory_removed_while_running_is_made_again(tmp_path: Path) -> None
     items, _ = read_all(run.path)
     assert gaps(items, STDOUT) == [(1, 10, "journal_full")]
     assert [seq for seq, _, _ in numbered(items, STDOUT)] == list(range(11, 21))
+
+
+def test_what_a_sink_accepted_is_noted_in_a_directory_that_was_made_again(tmp_path: Path) -> None:
+    run = writer(str(tmp_path / "dir"), 1000)
+    fill(run, 10)
+    cursor = CursorFile(run.path, "datadog")
+    shutil.rmtree(tmp_path / "dir")
+    cursor.commit({"n": 1})  # there is no place for it yet
+    assert CursorFile.read(run.path, "datadog") is None
+    fill(run, 10, first=11)
+    cursor.commit({"n": 2})
+    assert CursorFile.read(run.path, "datadog") == {"n": 2}
+
+
+def test_no_link_in_the_place_of_a_run_or_of_its_files_is_followed(tmp_path: Path) -> None:
+    there = tmp_path / "elsewhere"
+    there.mkdir()
+    (there / "0000000001.seg").write_bytes(b"kept")
+    place = tmp_path / "dir"
+    run = writer(str(place), 1000)
+    link = place / "0000000000000001-0000000000000001"
+    link.symlink_to(there)
+    fake = place / "0000000000000002-0000000000000002"
+    fake.mkdir()
+    (fake / "lock").symlink_to(there / "lock")
+    (fake / "0000000001.seg").symlink_to(there / "0000000001.seg")
+    fill(run, 30_000)
+    runs.tidy(str(place), run.path, 1 << 62)
+    assert runs.list_runs(str(place)) == [str(fake), run.path]
+    runs.remove_run(str(link))
+    with pytest.raises(OSError, match="symbolic links"):
+        runs.lock(str(fake))
+    assert [path.name for path in there.iterdir()] == ["0000000001.seg"]
+    assert (there / "0000000001.seg").read_bytes() == b"kept"
 
 
 def test_in_a_shared_place_a_link_is_not_followed(tmp_path: Path) -> None:
