@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DRAIN_TIMEOUT = 8.0
 ORPHAN_TIMEOUT = 3600.0
 
+CONTROL_RETRY = 5.0
 WORKER_GRACE = 1.0  # the worker keeps to the drain's time by itself; this much later it is killed
 CUT_SHORT = 1.9  # of the 2 s that a TERM in the drain leaves; the worker is given 1 s of them
 
@@ -67,6 +68,8 @@ class Supervisor:
         self._pipes = [f"pipe:[{os.fstat(fd).st_ino}]" for fd, _ in left]
         self._worker: Worker | None = None
         self._worker_unwanted = False
+        self._worker_due = 0.0  # when its pipe is to be had, at the earliest
+        self._no_control_said = False
         self._asked_to_end = False
         self._leftovers_said = False
         self._was_stopped = False
@@ -285,7 +288,7 @@ class Supervisor:
     # -- the worker ----------------------------------------------------------------------------------------------------
 
     def _look_after_worker(self, now: float) -> None:
-        if self._worker is None and self._writer.ready and not self._worker_unwanted:
+        if self._worker is None and self._writer.ready and not self._worker_unwanted and now >= self._worker_due:
             self._first_worker(now)
         worker = self._worker
         if worker is None:
@@ -305,11 +308,15 @@ class Supervisor:
             return
         try:
             control = Control()
-        except OSError as error:
-            self._worker_unwanted = True
-            messages.say(
-                f"no pipe to the worker ({error.strerror}): nothing is forwarded, the journal keeps the lines."
-            )
+        except OSError as error:  # no descriptor is left: there may be one again
+            self._worker_unwanted = self._course.phase == course.DRAIN
+            self._worker_due = now + CONTROL_RETRY
+            if not self._no_control_said:
+                self._no_control_said = True
+                messages.say(
+                    f"no pipe to the process that forwards the lines ({error.strerror}), which is tried again: "
+                    "until then nothing is forwarded, the journal keeps the lines."
+                )
             return
         self._writer.control = control
         self._worker = Worker(
@@ -322,6 +329,8 @@ class Supervisor:
 
     def _next_due(self) -> float | None:
         dues = [self._course.due, self._worker.due if self._worker is not None else None]
+        if self._worker is None and self._worker_due and not self._worker_unwanted:
+            dues[1] = self._worker_due
         if self._course.phase == course.DRAIN:
             dues = [self._drain_end(), *dues[1:]]
             if self._worker is not None and not self._drain_told:

@@ -31,6 +31,7 @@ class Outfit:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self._known: Facts | None = None
 
     def load(self) -> Settings:
         """The settings; what is wrong with them is said."""
@@ -42,8 +43,10 @@ class Outfit:
         return settings
 
     def open_journal(self, settings: Settings) -> JournalWriter:
-        """Raises OSError when there is no directory for it."""
-        return JournalWriter.create(settings.directories, self._facts(settings), settings.journal_max_bytes)
+        """Raises OSError when there is no directory for it, and may be called again then."""
+        if self._known is None:
+            self._known = self._facts(settings)
+        return JournalWriter.create(settings.directories, self._known, settings.journal_max_bytes)
 
     def noter(self, journal: JournalWriter) -> Noter | None:
         """Who keeps the run's note; None: nobody."""

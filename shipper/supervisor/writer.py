@@ -1,9 +1,9 @@
 """One thread between the pumps and the journal: a frozen disk must hold up neither the agent nor its signals.
 
-It loads the settings and opens the journal, then appends what the pumps have put into a bounded queue, everything that
-waits with one call. When the queue is full a pump waits for room. When the writer has been inside one call for 0.25 s,
-the pump goes on without: its chunk is only counted, and the count takes the chunks' place in the stream as soon as one
-can be queued again.
+It loads the settings and opens the journal, again and again where that fails, then appends what the pumps have put into
+a bounded queue, everything that waits with one call. When the queue is full a pump waits for room. When the writer has
+been inside one call for 0.25 s, the pump goes on without: its chunk is only counted, and the count takes the chunks'
+place in the stream as soon as one can be queued again. What comes before the journal is open this thread counts.
 
 Nothing is locked: every counter here has one thread that writes it.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import _queue
 import _thread
+import errno
 import time
 
 from shipper import messages
-from shipper.journal.numbering import STREAMS, summarize
+from shipper.journal.numbering import STREAMS, Numbering, lost_for_good, summarize
 from shipper.supervisor.spawn import describe
 
 TYPE_CHECKING = False
@@ -42,6 +43,8 @@ ROOM_LOOK_SECONDS = 0.005  # at 500 MB/s the writer takes a third of its queue i
 
 WAKE_SECONDS = 0.05  # a wake for each append would cost 27 % of a core at 10,000 small writes a second
 
+OPEN_AGAIN_SECONDS = 3.0  # some ten system calls
+
 SAY_AGAIN_SECONDS = 60.0
 STALLED = "journal_stalled"
 
@@ -60,7 +63,7 @@ class _Lane:
 
 class Writer:
     """``outfit``, ``settings`` and ``journal`` are None until they are there; ``ready``: the journal is open, or never
-    will be; ``done``: everything is written and closed; ``control``: whom to wake."""
+    will be any more; ``done``: everything is written and closed; ``control``: whom to wake."""
 
     def __init__(self, make_outfit: Callable[[], Outfit], nudge: Callable[[], None]) -> None:
         """``nudge`` is called when `ready` or `done` becomes true."""
@@ -71,6 +74,11 @@ class Writer:
         self.ready = False
         self.done = False
         self._noter: Noter | None = None
+        self._opens_at = float("inf")  # when it is tried again
+        self._open_failed = False  # and that was said
+        self._reason = ""
+        self._before: dict[int, tuple[Summary, int, int]] = {}  # what came before the journal was open, by stream
+        self._ended: set[int] = set()
         self._make_outfit = make_outfit
         self._nudge = nudge
         self._queue: _queue.SimpleQueue[Item | dict[str, object]] = _queue.SimpleQueue()
@@ -79,6 +87,7 @@ class Writer:
         self._closed = False
         self._broken = False
         self._missing = False  # both pumps write it: the worst is a chunk more that waits, or that passes by
+        self._stall_told = _thread.allocate_lock()  # held from when a stall that costs lines is said to when its end is
         self._end_taken = False
         self._taken_bytes = 0
         self._busy_since = 0.0
@@ -86,6 +95,7 @@ class Writer:
         self._wake_owed = False
         self._disk_failing = False
         self._disk_said_at = -SAY_AGAIN_SECONDS
+        self._stall_said_at = self._stall_ended_at = -SAY_AGAIN_SECONDS
 
     def start(self) -> None:
         """Starts the thread; without one nothing is kept, and that is said."""
@@ -114,6 +124,7 @@ class Writer:
             self._queue.put((stream, wall_ns, mono_ns, data))
             return
         self._missing = True
+        self._say_of_stall()
         summary = summarize(data, self._max_line)
         if lane.missed is None:
             lane.missed = summary
@@ -178,34 +189,70 @@ class Writer:
             self._open()
         except Exception as error:  # noqa: BLE001  a bug, or no memory: the agent's output is passed on
             self._break(error)
-        self._busy_since = 0.0
-        self.ready = True
-        self._nudge()
+        self._moved()
+        if self._broken:
+            self.ready = True
+            self._nudge()
         try:
             self._append_all()
         except Exception as error:  # noqa: BLE001
             self._break(error)
             self._discard_all()
+        self.ready = True
         self.done = True
         self._nudge()
 
     def _open(self) -> None:
-        outfit = self.outfit = self._make_outfit()
-        self.settings = outfit.load()
-        self._max_line = self.settings.max_line_bytes
+        """Opens the journal, and makes up for what came before; what fails is tried again after a while."""
         try:
-            self.journal = outfit.open_journal(self.settings)
-            self._noter = outfit.noter(self.journal)
+            if self.outfit is None:
+                self.outfit = self._make_outfit()
+            if self.settings is None:
+                self.settings = self.outfit.load()
+                self._max_line = self.settings.max_line_bytes
+            journal = self.outfit.open_journal(self.settings)
         except OSError as error:
-            self._broken = True
+            self._opens_at = time.monotonic() + OPEN_AGAIN_SECONDS
+            self._reason = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "disk_error"
+            if not self._open_failed:
+                self._open_failed = True
+                where = (self.settings and error.filename) or "any directory"
+                messages.say(
+                    f"no journal can be kept in {where} ({error.strerror}), which is tried again every few seconds: "
+                    "until then the agent's output is passed on, but nothing is forwarded; "
+                    "set SHIPPER_DIR to a directory that can be written."
+                )
+            return
+        self._opens_at = float("inf")
+        self._noter = self.outfit.noter(journal)
+        for stream, (summary, wall_ns, mono_ns) in self._before.items():
+            journal.skip(stream, summary, wall_ns, mono_ns, self._reason)
+        for stream in self._ended:
+            journal.end_stream(stream)
+        self.journal = journal
+        if self._open_failed:
             messages.say(
-                f"no journal can be kept in {error.filename or 'any directory'} ({error.strerror}): the agent's output "
-                "is passed on, but nothing is forwarded; set SHIPPER_DIR to a directory that can be written."
+                f"the journal can be kept now, in {journal.directory}: the lines before are lost, which is counted."
             )
+        self.ready = True
+        self._nudge()
+
+    def _open_again(self) -> None:
+        if time.monotonic() >= self._opens_at:
+            self._busy_since = time.monotonic()
+            self._open()
+            self._moved()
+
+    def _count(self, stream: int, summary: Summary, wall_ns: int, mono_ns: int) -> None:
+        """Notes what passed by while there is no journal."""
+        if stream in self._before:
+            before, wall_ns, mono_ns = self._before[stream]
+            summary = before.add(summary)
+        self._before[stream] = (summary, wall_ns, mono_ns)
 
     def _break(self, error: Exception) -> None:
         self._broken = True
-        self._busy_since = 0.0
+        self._moved()
         messages.say(
             f"a fault in the journal ({describe(error)}): "
             "the agent's output is passed on, but from now on nothing of it is kept and forwarded."
@@ -214,8 +261,9 @@ class Writer:
     def _append_all(self) -> None:
         """Until the end is taken from the queue."""
         queue = self._queue
-        ended: set[int] = set()
+        ended = self._ended
         while True:
+            self._open_again()
             self._note()
             try:
                 item = queue.get(True, self._seconds_to_wait())
@@ -247,10 +295,13 @@ class Writer:
             self._append(batch, size)
 
     def _append(self, batch: list[tuple[int, int, int, bytes]], size: int) -> None:
-        if batch and self.journal is not None and not self._broken:
+        if self.journal is None:
+            for stream, wall_ns, mono_ns, data in batch:
+                self._count(stream, summarize(data, self._max_line), wall_ns, mono_ns)
+        elif batch and not self._broken:
             self._busy_since = time.monotonic()
             self.journal.append(batch)
-            self._busy_since = 0.0
+            self._moved()
             self._say_of_disk()
         self._taken_bytes += size
         self._wake()
@@ -260,23 +311,30 @@ class Writer:
         if missed is not None:
             self._taken_bytes += ITEM_BYTES
         if self.journal is None or self._broken:
+            if missed is not None and not isinstance(missed, bytes):
+                self._count(stream, missed, wall_ns, mono_ns)
             return
         self._busy_since = time.monotonic()
         if missed is None:
             self.journal.end_stream(stream)
         elif not isinstance(missed, bytes):
             self.journal.skip(stream, missed, wall_ns, mono_ns, STALLED)
-        self._busy_since = 0.0
+        self._moved()
 
     def _end(self, end: dict[str, object]) -> None:
         self._end_taken = True
+        if self.journal is None and not self._broken:
+            self._opens_at = 0.0  # what was lost can be told if it works now
+            self._open_again()
+            if self.journal is None:
+                self._say_of_all()
         if self.journal is not None and not self._broken:
             self._busy_since = time.monotonic()
             self.journal.end(end)
             self.journal.close()
             if self._noter is not None:
                 self._noter.end()
-            self._busy_since = 0.0
+            self._moved()
 
     def _discard_all(self) -> None:
         """Empties the queue until the end is taken from it, so that memory stays bounded and the end is seen."""
@@ -300,6 +358,39 @@ class Writer:
                 "but what it prints meanwhile is not forwarded; the lines lost are counted."
             )
 
+    def _say_of_all(self) -> None:
+        """Nothing was kept: what is lost is said here at least."""
+        losses = []
+        for stream, (summary, _, _) in sorted(self._before.items()):
+            numbering = Numbering()
+            numbering.apply(summary)
+            numbering.end(self._max_line)
+            losses.append((stream, 1, numbering.line - 1, self._reason))
+        if losses and self.settings is not None and self.settings.sinks:
+            messages.say(lost_for_good(losses))
+
+    def _say_of_stall(self) -> None:
+        """Called by a pump, whose chunk passes by."""
+        if not self._stall_told.acquire(blocking=False):
+            return
+        now = time.monotonic()
+        if now - self._stall_said_at >= SAY_AGAIN_SECONDS:
+            self._stall_said_at = now
+            messages.say(
+                "the disk of the journal stands still: the agent's output is passed on, but what it prints until the "
+                "disk moves is not forwarded; the lines lost are counted."
+            )
+
+    def _moved(self) -> None:
+        """The call that may have stood still is over."""
+        self._busy_since = 0.0
+        if not self._stall_told.locked():
+            return
+        self._stall_told.release()
+        if self._stall_ended_at < self._stall_said_at:
+            self._stall_ended_at = time.monotonic()
+            messages.say("the disk of the journal moves again.")
+
     def _note(self) -> None:
         """Notes, when it is time to, what the next start is to know if this run has no end."""
         if self._noter is None or time.monotonic() < self._noter.due():
@@ -309,11 +400,13 @@ class Writer:
             self._noter.note()
         except Exception:  # noqa: BLE001  a bug, or no memory: the journal goes on without
             self._noter = None
-        self._busy_since = 0.0
+        self._moved()
 
     def _seconds_to_wait(self) -> float | None:
         """Until a wake or a note is due."""
         dues = [self._waked_at + WAKE_SECONDS] if self._wake_owed else []
+        if self._opens_at != float("inf"):
+            dues.append(self._opens_at)
         if self._noter is not None:
             dues.append(self._noter.due())
         return max(0.0, min(dues) - time.monotonic()) if dues else None

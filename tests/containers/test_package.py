@@ -259,8 +259,9 @@ def test_without_a_place_for_the_journal_the_agent_runs_and_a_sentence_says_what
     options: tuple[str, ...] = (*WITHOUT_HOME, "--tmpfs", "/dev/shm:ro")
     got = run(images["scratch"].wrapped, "/agent", env=variables(sandbox.url), options=options)
     assert (got.status, printed(got.stderr)) == (7, b"a line on stderr\n")
-    (sentence,) = said(got.stderr)
+    sentence, lost = said(got.stderr)
     assert "nothing is forwarded; set SHIPPER_DIR to a directory that can be written." in str(sentence)
+    assert "the providers could not be told: " in str(lost)
     options = (*WITHOUT_HOME, "--tmpfs", "/dev/shm:ro", "--tmpfs", "/journal:mode=1777")
     environ = {**variables(sandbox.url), "SHIPPER_DIR": "/journal"}
     assert said(run(images["scratch"].wrapped, "/agent", env=environ, options=options).stderr) == []

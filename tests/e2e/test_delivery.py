@@ -280,14 +280,17 @@ def test_with_no_sink_it_is_a_plain_init_and_says_so_once(directory: Path) -> No
         assert "DATADOG_TOKEN" in wrapper.said[0]
 
 
-def test_without_a_writable_directory_the_agent_runs_and_one_message_says_so(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_without_a_writable_directory_the_agent_runs_and_that_is_said_with_what_was_lost(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("in the way")
     environ = {"SHIPPER_DIR": str(tmp_path / "file" / "journal")}
     with Wrapper(tmp_path / "journal", ["sh", "-c", "echo out; exit 6"], sandbox.url, environ) as wrapper:
         assert wrapper.wait() == 6
         assert wrapper.stdout == b"out\n"
-        assert len(wrapper.said) == 1
-        assert str(tmp_path / "file") in wrapper.said[0]
+        refused, lost = wrapper.said
+        assert str(tmp_path / "file") in refused
+        assert lost == "lost (disk_error), and the providers could not be told: line 1 of stdout."
     assert arrived(sandbox)["lines"] == 0
 
 

@@ -92,11 +92,12 @@ def test_only_the_first_dashes_are_ours(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, cwd=tmp_path).stdout == b"a,"
 
 
-def test_a_directory_that_cannot_be_written_costs_the_journal_and_one_message(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_costs_the_journal_and_two_messages(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file")
     status, stdout, said = run(tmp_path, ["sh", "-c", "echo hello; exit 3"], {"sinks": ["datadog"]})
     assert (status, stdout) == (3, b"hello\n")
-    (line,) = [line for line in said.splitlines() if "DATADOG_TOKEN" not in line]
+    line, lost = [line for line in said.splitlines() if "DATADOG_TOKEN" not in line]
+    assert lost == "shipper: lost (disk_error), and the providers could not be told: line 1 of stdout."
     assert line.startswith(f"shipper: no journal can be kept in {tmp_path / 'journal'} (")
     assert "set SHIPPER_DIR" in line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shipper.config import load
-from shipper.supervisor.writer import ITEM_BYTES, MAX_WAITING_BYTES, Writer
+from shipper.supervisor.writer import ITEM_BYTES, MAX_WAITING_BYTES, OPEN_AGAIN_SECONDS, Writer
 from tests.helpers import wait_until
 from tests.supervisor.wrapping import AGENTS, PYTHON, SIGNALS, SLACK, Kept, ready_pid, run, wrap
 
@@ -134,6 +135,19 @@ class Parts:
         return None
 
 
+class Refusing(Parts):
+    """Its journal cannot be opened while it ``refuses``."""
+
+    refuses = True
+    attempts = 0
+
+    def open_journal(self, settings: Settings) -> Journal:
+        self.attempts += 1
+        if self.refuses:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/journal")
+        return self.journal
+
+
 class Control:
     def __init__(self) -> None:
         self.wakes: list[float] = []
@@ -231,6 +245,52 @@ def test_a_line_after_silence_wakes_at_once_and_many_wake_once_in_50_ms_the_last
     gaps = [later - earlier for earlier, later in zip(control.wakes, control.wakes[1:], strict=False)]
     assert min(gaps) > 0.045
     assert len(control.wakes) <= 9
+
+
+def test_a_journal_that_cannot_be_opened_is_tried_again_and_what_passed_before_is_told(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shipper.supervisor.writer.OPEN_AGAIN_SECONDS", 0.02)
+    journal = Journal()
+    outfit: Any = Refusing(journal)
+    writer = Writer(lambda: outfit, lambda: None)
+    writer.start()
+    wait_until(lambda: outfit.attempts >= 2)
+    for number in range(3):
+        writer.put(1, number, 10 + number, b"a\nb")
+    writer.put(2, 5, 6, b"c\n")
+    writer.end_stream(2)
+    wait_until(lambda: not writer._queue.qsize())
+    assert not writer.ready
+    outfit.refuses = False
+    wait_until(lambda: writer.ready)
+    writer.put(1, 7, 8, b"kept\n")
+    finish(writer)
+    assert sorted(journal.calls[:2]) == [("skip", 1, 9, 3, 0, 10), ("skip", 2, 2, 1, 5, 6)]
+    assert journal.calls[2:] == [
+        ("end_stream", 2),
+        ("data", 1, b"kept\n"),
+        ("end_stream", 1),
+        ("end", {"exit_status": 0}),
+        ("close",),
+    ]
+    refused, opened = capfd.readouterr().err.splitlines()
+    assert refused.startswith("shipper: no journal can be kept in /journal (Read-only file system)")
+    assert opened == "shipper: the journal can be kept now, in /journal: the lines before are lost, which is counted."
+
+
+def test_at_the_end_a_journal_is_tried_once_more_so_that_the_losses_are_told() -> None:
+    outfit: Any = Refusing(Journal())
+    writer = Writer(lambda: outfit, lambda: None)
+    writer.start()
+    wait_until(lambda: outfit.attempts)
+    writer.put(1, 1, 2, b"a\n")
+    outfit.refuses = False
+    begun = time.monotonic()
+    finish(writer)
+    assert time.monotonic() - begun < OPEN_AGAIN_SECONDS + SLACK
+    ends = [("end_stream", 1), ("end_stream", 2), ("end", {"exit_status": 0}), ("close",)]
+    assert outfit.journal.calls == [("skip", 1, 2, 1, 1, 2), *ends]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device")])
