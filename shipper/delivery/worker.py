@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from shipper.delivery.feed import Feed
 from shipper.delivery.sender import IN_FLIGHT_BYTES, Sender
 from shipper.delivery.source import Source
 from shipper.journal.cursor import CursorFile
+from shipper.journal.runs import LOCK
 from shipper.sinks.base import SettingError
 
 if TYPE_CHECKING:
@@ -197,7 +199,37 @@ class Worker:
             await asyncio.sleep(UPKEEP_SECONDS)
             gc.collect()
             self._tell_damage(adopter)
-            adopter.look()
+            if await self._disk_moves():
+                adopter.look()
+
+    async def _disk_moves(self) -> bool:
+        """Once the journal's disk can be written; it may be frozen, and `Adopter.look` writes.
+
+        By a thread that nobody waits for at the end, unlike those of `asyncio.to_thread`.
+        """
+        loop = asyncio.get_running_loop()
+        moves: asyncio.Future[bool] = loop.create_future()
+
+        def tell(found: bool) -> None:
+            if not moves.done():
+                moves.set_result(found)
+
+        def look() -> None:
+            try:
+                os.utime(os.path.join(self._arguments.run, LOCK), follow_symlinks=False)
+                found = True
+            except OSError:
+                found = False
+            try:
+                loop.call_soon_threadsafe(tell, found)
+            except RuntimeError:  # the loop has ended meanwhile
+                pass
+
+        try:
+            threading.Thread(target=look, name="look", daemon=True).start()
+        except RuntimeError:  # no thread to be had
+            return False
+        return await moves
 
     def _tell_damage(self, adopter: Adopter) -> None:
         for feed in (self._feed, *adopter.feeds):
