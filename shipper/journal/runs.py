@@ -266,7 +266,7 @@ def make_room(
             else:
                 candidates.append((run, index, size, True))
                 dead.append(run)
-    for run, index, size, last in candidates:
+    for run, index, size, last in _oldest_first(candidates) if total > max_bytes else ():
         if total <= max_bytes:
             break
         if at_once and not last:
@@ -283,6 +283,25 @@ def make_room(
             "with what of them had not been delivered (see SHIPPER_JOURNAL_MAX)"
         )
     return total <= max_bytes
+
+
+def _oldest_first(candidates: list[tuple[str, int, int, bool]]) -> list[tuple[str, int, int, bool]]:
+    """By when they were last written: of replicas on one volume none pays alone for what the others print.
+
+    A run's segments stay in their order, whatever was done to the clock.
+    """
+    keyed: list[tuple[int, int, tuple[str, int, int, bool]]] = []
+    before, newest_ns = "", 0
+    for candidate in candidates:
+        run, index = candidate[:2]
+        if run != before:
+            before, newest_ns = run, 0
+        try:
+            newest_ns = max(newest_ns, os.lstat(segment_path(run, index)).st_mtime_ns)
+        except OSError:  # gone meanwhile
+            pass
+        keyed.append((newest_ns, len(keyed), candidate))
+    return [candidate for _, _, candidate in sorted(keyed)]
 
 
 def _remove_dead(run: str) -> int:

@@ -131,7 +131,7 @@ def test_the_segment_that_another_live_wrapper_writes_to_is_never_taken(tmp_path
     assert [seq for seq, _, _ in numbered(items, STDOUT)] == list(range(1, 21))
 
 
-def test_two_live_wrappers_keep_the_bound_together(tmp_path: Path) -> None:
+def test_two_live_wrappers_keep_the_bound_together_and_the_oldest_lines_of_both_go(tmp_path: Path) -> None:
     runs_there = [
         writer(str(tmp_path), 1000, run=letter * 16, started_ns=(1 << 60) + n) for n, letter in enumerate("ab")
     ]
@@ -141,6 +141,9 @@ def test_two_live_wrappers_keep_the_bound_together(tmp_path: Path) -> None:
             fill(run, 70 if run is runs_there[0] else 45, first=round_ * 70 + 1)
         largest = max(largest, total_bytes(tmp_path))
     assert largest <= MIB
+    first_seq = [numbered(read_all(run.path)[0], STDOUT)[0][0] for run in runs_there]
+    rounds = [first_seq[0] / 70, first_seq[1] / 45]
+    assert abs(rounds[0] - rounds[1]) < 30  # a segment is 9 rounds of the one, 14 of the other
     for run in runs_there:
         os.close(run.lock_fd)
 
