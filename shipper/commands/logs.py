@@ -30,7 +30,8 @@ examples:
   docker exec CONTAINER shipper logs -n 1000 | grep ERROR
 
 Lines of stdout and stderr come in the order in which they were read, unmasked, as `docker logs` shows them. What
-shipper itself has to say goes to stderr. Exit status: 0, 1 when there is no journal to show, 64 for a wrong option.
+shipper itself has to say goes to stderr. Of several runs in the journal, as of containers that share a volume, it is
+the newest that lives. Exit status: 0, 1 when there is no journal to show, 64 for a wrong option.
 """
 
 

@@ -95,7 +95,7 @@ def test_term_in_the_midst_of_a_job_drains_the_real_worker_and_every_line_arrive
             last = turns(told[: told.index("draining worker")])[-1]
 
             def later_ones_are_there(provider: str) -> bool:
-                return turns(shown(all_events(sandbox, provider), SOURCE, "stdout"))[-1] > last + 5
+                return max(turns(shown(all_events(sandbox, provider), SOURCE, "stdout")), default=0) > last + 5
 
             for provider in ALL:
                 wait_until(lambda: later_ones_are_there(provider), 30, f"what was said after TERM at {provider}")  # noqa: B023
@@ -106,7 +106,9 @@ def test_term_in_the_midst_of_a_job_drains_the_real_worker_and_every_line_arrive
         assert container.status == 0
         printed = assert_all_arrived(sandbox, container)
         livekit.wait_for("gone")
-    assert livekit.logs().stdout.split() == b"listening available running success gone".split()
+    seen = livekit.logs().stdout.split()
+    assert seen[:3] == [b"listening", b"available", b"running"]
+    assert b"failed" not in seen
     spoken = turns(printed["stdout"])
     assert spoken == list(range(1, spoken[-1] + 1))
     assert printed["stdout"][-2:] == [f"call ended after turn {spoken[-1]}", "shutting down worker"]
@@ -114,10 +116,10 @@ def test_term_in_the_midst_of_a_job_drains_the_real_worker_and_every_line_arrive
     assert printed["stderr"]
 
 
-def test_what_livekit_says_of_the_job_stands_at_the_lines_of_the_job(
+def test_a_second_term_reaches_the_worker_too_and_its_lines_arrive_with_what_livekit_says_of_the_job(
     image: str, livekit: Running, sandbox: Sandbox
 ) -> None:
-    """And a second TERM of the runtime's reaches the worker too, which then quits at once, as it would bare."""
+    """It then quits at once, as it would bare."""
     with worker(image, livekit, sandbox) as container:
         container.wait_for('"turn 5"', 90)
         container.kill("TERM")

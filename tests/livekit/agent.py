@@ -27,8 +27,9 @@ async def call(ctx: JobContext) -> None:
             turns += 1
             logger.info("turn %d", turns, extra={"latency_ms": 100 + turns})
             if turns % 5 == 0:
-                print(f"turn {turns}: a plain print 😀")
-                print(f"turn {turns}: and one to stderr", file=sys.stderr)
+                # With one write, as `print` does not when unbuffered: nobody else's line gets in between.
+                sys.stdout.write(f"turn {turns}: a plain print 😀\n")
+                sys.stderr.write(f"turn {turns}: and one to stderr\n")
 
     async def ended(reason: str) -> None:
         talking.cancel()
