@@ -10,7 +10,7 @@ import _thread  # threading would cost PID 1 0.9 MB
 import os
 import select
 
-_STDERR = 2
+_stderr = 2
 
 # A pipe reports POLLOUT once so many bytes fit in, and they go in whole, not mixed with another writer's (pipe(7)).
 _PIPE_BUF = select.PIPE_BUF
@@ -69,7 +69,7 @@ def _line(text: str) -> bytes:
 
 def _writable(timeout_ms: int | None) -> bool:
     poll = select.poll()
-    poll.register(_STDERR, select.POLLOUT)
+    poll.register(_stderr, select.POLLOUT)
     return bool(poll.poll(timeout_ms))
 
 
@@ -79,7 +79,7 @@ def _write(data: bytes) -> None:
         while data:
             _writable(None)  # whoever shares stderr may have made it non-blocking
             try:
-                data = data[os.write(_STDERR, data) :]
+                data = data[os.write(_stderr, data) :]
             except BlockingIOError:
                 pass
     except OSError:
@@ -89,12 +89,23 @@ def _write(data: bytes) -> None:
 _backlog = _Backlog()
 
 
+def move_to(descriptor: int) -> None:
+    """Messages go there from now on: our stderr has given up its number (`supervisor/spawn.stand_in`)."""
+    global _stderr  # noqa: PLW0603  one a process, as stderr is
+    _stderr = descriptor
+
+
+def stderr() -> int:
+    """The descriptor that messages are written to."""
+    return _stderr
+
+
 def say(text: str) -> None:
     """Writes ``shipper: TEXT`` to stderr; never raises and never holds up the caller."""
     data = _line(text)
     try:
         if len(data) <= _PIPE_BUF and _backlog.nothing_to_tell() and _writable(0):
-            os.write(_STDERR, data)
+            os.write(_stderr, data)
             return
     except BlockingIOError:
         pass

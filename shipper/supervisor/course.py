@@ -14,8 +14,9 @@ LINGER
     It ended in another way. Descendants that hold one of its pipes have 2 s, then TERM, 1 s, KILL; nobody else is
     touched. It ends when both pipes are at their end.
 SETTLE
-    Nobody is left who would write. What stands in the pipes is read and passed on for as long as whoever reads our
-    stdout and stderr takes something; 2 s without ends passing on, and the rest is read for the journal alone.
+    Nobody of the agent's is left who would write. What stands in the pipes is read and passed on for as long as whoever
+    reads our stdout and stderr takes something; 2 s without ends passing on, and the rest is read for the journal
+    alone. Somebody else who writes on, as a ``docker exec`` may, holds up nothing: bare it would end with the agent.
 DRAIN
     Capture is over.
 
@@ -50,19 +51,23 @@ LINGER_TERM = 1.0
 SETTLE_LOOK = 0.05
 SETTLE_STUCK = 2.0
 SETTLE_QUIET = 0.2  # a process that was killed is not gone at once, nor are its bytes read
+SETTLE_OTHERS = 1.0  # who was killed has gone by then: what comes into an empty pipe still is not the agent's
 SETTLE_REST = 0.5  # at most a pipe's 64 KiB a stream, into memory
 
 
 class Output:
     """Where the pumps are: ``ended``, both pipes are at their end and passed on; ``quiet``, nothing is left to read or
-    pass on but somebody holds a pipe; ``moves``, a number that changes with every read and every write."""
+    pass on but somebody holds a pipe; ``moves``, a number that changes with every read and every write; ``read``, bytes
+    so far; ``capacity``, how many the pipes can hold."""
 
-    __slots__ = ("ended", "moves", "quiet")
+    __slots__ = ("capacity", "ended", "moves", "quiet", "read")
 
-    def __init__(self, ended: bool, quiet: bool, moves: int) -> None:
+    def __init__(self, ended: bool, quiet: bool, moves: int, read: int = 0, capacity: int = 0) -> None:
         self.ended = ended
         self.quiet = quiet
         self.moves = moves
+        self.read = read
+        self.capacity = capacity
 
 
 class Course:
@@ -87,6 +92,7 @@ class Course:
         self._entered_at = 0.0
         self._moves = -1
         self._moved_at = 0.0
+        self._read_before = -1
 
     def forwards(self, signo: int, now: float) -> bool:
         """Whether there is somebody to forward it to, the agent or its orphans; else it may `hasten` the end."""
@@ -208,13 +214,17 @@ class Course:
     def _step_settle(self, now: float, output: Output) -> None:
         self.due = now + SETTLE_LOOK
         self._watch(now, output)
-        if output.ended:
+        if self._read_before < 0:
+            self._read_before = output.read
+        # Twice what was in the pipes at most: who was killed may have written a little more.
+        others = output.read - self._read_before > 2 * output.capacity
+        if output.ended or others:
             self._enter(DRAIN, now, 0.0)
         elif self.giving_up:
             if output.quiet or now >= self._until:
                 self._enter(DRAIN, now, 0.0)
         elif output.quiet:
-            if now >= max(self._moved_at, self._entered_at) + SETTLE_QUIET:
+            if now >= min(max(self._moved_at, self._entered_at) + SETTLE_QUIET, self._entered_at + SETTLE_OTHERS):
                 self._enter(DRAIN, now, 0.0)
         elif now >= self._moved_at + SETTLE_STUCK:
             self._give_up(now)

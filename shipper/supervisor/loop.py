@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal
 import _thread
+import errno
 import os
 import time
 
@@ -15,7 +16,7 @@ from shipper import messages
 from shipper.supervisor import course, processes, signals
 from shipper.supervisor.course import Course, Output
 from shipper.supervisor.pump import Pump
-from shipper.supervisor.spawn import ALL_SIGNALS
+from shipper.supervisor.spawn import ALL_SIGNALS, give_back
 from shipper.supervisor.worker import Control, Worker
 from shipper.supervisor.writer import Writer
 
@@ -33,6 +34,12 @@ ORPHAN_TIMEOUT = 3600.0
 
 CONTROL_RETRY = 5.0
 WORKER_GRACE = 1.0  # the worker keeps to the drain's time by itself; this much later it is killed
+PER_PASS = 128
+"""Signals, and ends of children, taken before anything else is looked after: whoever sends them in a loop sends them as
+fast as they are taken."""
+
+SCAN_SHARE = 20  # at most one part in so many of the time goes into scans of /proc: each costs some 10 us a process
+
 CUT_SHORT = 1.9  # of the 2 s that a TERM in the drain leaves; the worker is given 1 s of them
 
 
@@ -72,6 +79,10 @@ class Supervisor:
         self._no_control_said = False
         self._asked_to_end = False
         self._leftovers_said = False
+        self._unreachable_said = False
+        self._seen_orphans: list[Process] = []
+        self._next_scan = 0.0
+        self._scan_owed = False
         self._was_stopped = False
         self._drain_since = 0.0
         self._drain_until: float | None = None
@@ -93,12 +104,12 @@ class Supervisor:
         """The status to end with."""
         due: float | None = 0.0
         while not self._over():
-            self._take_signals(due)
-            self._reap()
+            more = self._take_signals(due)
+            more = self._reap() or more
             now = time.monotonic()
             self._follow_course(now)
             self._look_after_worker(now)
-            due = self._next_due()
+            due = 0.0 if more else self._next_due()
         self._say_of_end()
         return self._course.status
 
@@ -108,15 +119,20 @@ class Supervisor:
 
     # -- signals and children ------------------------------------------------------------------------------------------
 
-    def _take_signals(self, due: float | None) -> None:
-        """Waits for one, at most until ``due``, and takes all that are there."""
+    def _take_signals(self, due: float | None) -> bool:
+        """Waits for one, at most until ``due``, and takes all that are there; true when there may be more."""
         if due is None:
             info: _signal.struct_siginfo | None = _signal.sigwaitinfo(ALL_SIGNALS)
         else:
             info = _signal.sigtimedwait(ALL_SIGNALS, max(0.0, due - time.monotonic()))
-        while info is not None:
+        for _ in range(PER_PASS):
+            if info is None:
+                return False
             self._take(info.si_signo, info.si_code, info.si_pid)
             info = _signal.sigtimedwait(ALL_SIGNALS, 0)
+        if info is not None:
+            self._take(info.si_signo, info.si_code, info.si_pid)
+        return True
 
     def _take(self, signo: int, code: int, sender: int) -> None:
         route = signals.route(signo, code, sender, self._own_pid, self._agent.terminal, self._leader)
@@ -161,8 +177,13 @@ class Supervisor:
     def _send(self, pid: int, signo: int) -> None:
         try:
             os.kill(pid, signo)
-        except OSError:  # gone, or of a user whom we may not signal
-            pass
+        except OSError as error:  # it is gone, or:
+            if error.errno == errno.EPERM and not self._unreachable_said:
+                self._unreachable_said = True
+                messages.say(
+                    f"no signal can be sent to process {pid} of the agent, which has another user than this one: it "
+                    "will not hear of a TERM, and ends by itself or with the container; give both the same user."
+                )
 
     def _stop(self) -> None:
         """Stops this process as the signal would have: not at all when it is ignored, or when no shell is there that
@@ -172,15 +193,15 @@ class Supervisor:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGTSTP,))
         _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTSTP,))
 
-    def _reap(self) -> None:
-        """Takes the end of every child that has one."""
-        while True:
+    def _reap(self) -> bool:
+        """Takes the end of every child that has one; true when there may be more."""
+        for _ in range(PER_PASS):
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
-                return
+                return False
             if not pid:
-                return
+                return False
             if os.WIFSTOPPED(status):
                 if pid == self._agent.pid and self._agent.terminal:
                     self._stop()
@@ -189,11 +210,24 @@ class Supervisor:
                 self._course.agent_ended(status, self._orphans(), time.monotonic())
             elif self._worker is not None and pid == self._worker.pid:
                 self._worker.ended(status, time.monotonic())
+            elif self._seen_orphans:
+                self._seen_orphans = [orphan for orphan in self._seen_orphans if orphan.pid != pid]
+        return True
 
     def _orphans(self) -> list[Process]:
-        """Our children but the worker and the agent."""
+        """Our children but the worker and the agent. When it is too early for another scan: those of the last one, but
+        whoever was reaped since."""
+        begun = time.monotonic()
+        if self._seen_orphans and begun < self._next_scan:
+            self._scan_owed = True
+            return self._seen_orphans
+        self._scan_owed = False
         own = (self._agent.pid, self._worker.pid if self._worker is not None else 0)
-        return [child for child in processes.children(processes.table(), self._own_pid) if child.pid not in own]
+        found = processes.children(processes.table(), self._own_pid)
+        self._seen_orphans = [child for child in found if child.pid not in own]
+        now = time.monotonic()
+        self._next_scan = now + min((now - begun) * SCAN_SHARE, course.ORPHANS_LOOK)
+        return self._seen_orphans
 
     def _holders(self) -> list[int]:
         """Our descendants that hold one of the agent's pipes."""
@@ -207,6 +241,8 @@ class Supervisor:
         if self._course.phase in (course.RUNNING, course.DRAIN):
             return
         phase = self._course.phase
+        if phase != course.ORPHANS:
+            give_back(self._agent)  # else the pipes would never end
         sendings = self._course.step(now, self._orphan_timeout(), self._orphans, self._holders, self._output())
         for pid, signo in sendings:
             self._send(pid, signo)
@@ -216,6 +252,8 @@ class Supervisor:
         if self._course.giving_up and self._give_up_end >= 0:
             os.close(self._give_up_end)
             self._give_up_end = -1
+        if self._course.phase != course.ORPHANS:
+            self._scan_owed = False
         if self._course.phase == course.DRAIN:
             self._begin_drain(now)
 
@@ -235,6 +273,8 @@ class Supervisor:
             ended=all(pump.ended for pump in self._pumps),
             quiet=all(pump.quiet() for pump in self._pumps),
             moves=sum(pump.moves for pump in self._pumps),
+            read=sum(pump.read_bytes for pump in self._pumps),
+            capacity=sum(pump.capacity() for pump in self._pumps),
         )
 
     def _begin_drain(self, now: float) -> None:
@@ -331,8 +371,10 @@ class Supervisor:
         dues = [self._course.due, self._worker.due if self._worker is not None else None]
         if self._worker is None and self._worker_due and not self._worker_unwanted:
             dues[1] = self._worker_due
+        if self._scan_owed:
+            dues.append(self._next_scan)
         if self._course.phase == course.DRAIN:
-            dues = [self._drain_end(), *dues[1:]]
+            dues[0] = self._drain_end()
             if self._worker is not None and not self._drain_told:
                 dues.append(self._half_drain())
         return min([due for due in dues if due is not None], default=None)

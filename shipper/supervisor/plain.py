@@ -10,7 +10,7 @@ import os
 import time
 
 from shipper.supervisor import signals
-from shipper.supervisor.spawn import ALL_SIGNALS
+from shipper.supervisor.spawn import ALL_SIGNALS, give_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def serve(agent: Agent, outputs: list[tuple[int, int]], pumps: list[Pump]) -> in
     while agent.wait_status is None or (_unfinished(left, pumps) and (until is None or time.monotonic() < until)):
         _forward(agent, _signal.sigtimedwait(ALL_SIGNALS, LOOK_SECONDS))
         _reap(agent)
+        if agent.wait_status is not None:
+            give_back(agent)
         left = [output for output in left if _pass_on(*output)]
         if agent.wait_status is not None and until is None:
             until = time.monotonic() + LINGER_SECONDS
@@ -49,7 +51,10 @@ def _forward(agent: Agent, info: _signal.struct_siginfo | None) -> None:
     leader = os.getsid(0) == own_pid
     route = signals.route(info.si_signo, info.si_code, info.si_pid, own_pid, agent.terminal, leader)
     if route == signals.FORWARD:
-        os.kill(agent.pid, info.si_signo)
+        try:
+            os.kill(agent.pid, info.si_signo)
+        except OSError:  # of a user whom we may not signal
+            pass
 
 
 def _reap(agent: Agent) -> None:

@@ -35,7 +35,8 @@ NAMES = ("", "stdout", "stderr")
 
 
 class Pump:
-    """``moves`` changes with every read and write; ``ended``: the agent's end is closed and everything is passed on."""
+    """``moves`` changes with every read and write; ``read_bytes``: so far; ``ended``: the agent's end is closed and
+    everything is passed on."""
 
     __slots__ = (
         "_capturing",
@@ -52,6 +53,7 @@ class Pump:
         "_writer",
         "ended",
         "moves",
+        "read_bytes",
         "stream",
     )
 
@@ -62,6 +64,7 @@ class Pump:
         self.stream = stream
         self.ended = False
         self.moves = 0
+        self.read_bytes = 0
         self._source = source
         self._target = target
         self._writer = writer
@@ -94,6 +97,10 @@ class Pump:
         poll.register(self._source, select.POLLIN)
         return not poll.poll(0) and self._reading
 
+    def capacity(self) -> int:
+        """How many bytes the agent's pipe can hold."""
+        return fcntl.fcntl(self._source, fcntl.F_GETPIPE_SZ)
+
     def _run(self) -> None:
         failing = False
         while True:
@@ -123,6 +130,7 @@ class Pump:
             if not chunk:
                 return
             self.moves += 1
+            self.read_bytes += len(chunk)
             if self._capturing:
                 try:
                     put(stream, time_ns(), monotonic_ns(), chunk)

@@ -45,13 +45,14 @@ def main(argv: list[str], outfit: Callable[[spawn.Agent], Outfit] | None = None)
 
 def _supervise(agent: spawn.Agent, outfit: Callable[[spawn.Agent], Outfit] | None) -> int:
     """The status to end with."""
-    left = [(agent.stdout, 1), (agent.stderr, 2)]
+    left = [(agent.stdout, agent.outputs[0]), (agent.stderr, agent.outputs[1])]
     pumps: list[Pump] = []
     try:
         spawn.let_go(agent)
         from shipper import messages
         from shipper.supervisor.loop import Supervisor
 
+        messages.move_to(agent.outputs[1])
         supervisor = Supervisor(agent, left, pumps, outfit)
         supervisor.start()
         status = supervisor.run()

@@ -1,10 +1,10 @@
 """The agent's start, as it would start without us; and its fallback, becoming the agent.
 
 The agent keeps: environment, working directory, umask, limits, stdin, the signal mask and the ignored signals that we
-received, and every descriptor from 3 on. Its stdout and stderr are pipes. Without a terminal as stdin it gets a session
-of its own. What cannot be kept: SIGPIPE and SIGXFSZ, which Python ignores by itself, are set to default even if they
-came in ignored; so is SIGCHLD, since an ignored one would hide how the agent ended; and glibc's posix_spawn leaves 32
-and 33 ignored, its own signals between threads.
+received, and every descriptor from 3 on. Its stdout and stderr are pipes, which PID 1 has as its own 1 and 2, too
+(`stand_in`). Without a terminal as stdin it gets a session of its own. What cannot be kept: SIGPIPE and SIGXFSZ, which
+Python ignores by itself, are set to default even if they came in ignored; so is SIGCHLD, since an ignored one would
+hide how the agent ended; and glibc's posix_spawn leaves 32 and 33 ignored, its own signals between threads.
 
 Until the spawn nothing is imported but C modules that Python has loaded by itself: `signal` would cost 3.7 ms,
 `threading` 4 ms. ctypes, needed elsewhere than in PID 1, costs 1.2 ms.
@@ -49,17 +49,31 @@ COMMAND_ERRORS = {
 class Agent:
     """The agent's process.
 
-    ``stdout`` and ``stderr`` are our ends of its pipes; ``terminal``: its stdin is one, and it shares our process
-    group; ``adopting``: orphans come to us; ``wait_status`` is None until it is reaped.
+    ``stdout`` and ``stderr`` are our ends of its pipes; ``outputs``: our own stdout and stderr, to which we pass on;
+    ``standing_in``: the agent's ends of the pipes are our 1 and 2 meanwhile; ``terminal``: its stdin is one, and it
+    shares our process group; ``adopting``: orphans come to us; ``wait_status`` is None until it is reaped.
     """
 
-    __slots__ = ("adopting", "command", "pid", "started_ns", "stderr", "stdout", "terminal", "wait_status")
+    __slots__ = (
+        "adopting",
+        "command",
+        "outputs",
+        "pid",
+        "standing_in",
+        "started_ns",
+        "stderr",
+        "stdout",
+        "terminal",
+        "wait_status",
+    )
 
     def __init__(self, command: list[str], stdout: int, stderr: int, terminal: bool, adopting: bool) -> None:
         self.command = command
         self.pid = 0
         self.stdout = stdout
         self.stderr = stderr
+        self.outputs = (1, 2)
+        self.standing_in = False
         self.terminal = terminal
         self.adopting = adopting
         self.started_ns = time.time_ns()
@@ -102,6 +116,8 @@ def _spawn(command: list[str], received: _Received) -> Agent | int:
     stderr, stderr_end = os.pipe2(os.O_CLOEXEC)
     agent = Agent(command, stdout, stderr, os.isatty(0), adopting=os.getpid() == 1 or received.subreaper)
     try:
+        if os.getpid() == 1:
+            stand_in(agent, stdout_end, stderr_end)
         if not command[0]:  # for which Python has a ValueError
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         agent.pid = os.posix_spawnp(
@@ -113,11 +129,38 @@ def _spawn(command: list[str], received: _Received) -> Agent | int:
             setsigmask=received.mask,
             setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ],
         )
-    except OSError as error:
-        if error.errno not in COMMAND_ERRORS:
+    except Exception as error:
+        give_back(agent)
+        if not isinstance(error, OSError) or error.errno not in COMMAND_ERRORS:
             raise
         return _cannot_run(command, error)
     return agent  # nothing that can fail may stand behind the spawn: the agent would be run a second time
+
+
+def stand_in(agent: Agent, stdout_end: int, stderr_end: int) -> None:
+    """Makes the agent's ends of its pipes our 1 and 2 as well, and moves our own stdout and stderr to higher numbers.
+
+    In a container /proc/1/fd/1 means what `docker logs` shows: cron jobs, daemons and health checks write there. It is
+    ours, but who writes there means the agent's, and wants it kept and forwarded. Before the spawn, else what the agent
+    writes there first would pass us by. As long as we hold these ends the pipes have no end: see `give_back`.
+    """
+    try:
+        own = (os.dup(1), os.dup(2))  # closed on exec
+    except OSError:  # no descriptor to be had: what is written to /proc/1/fd/1 is passed on, but not kept
+        return
+    agent.outputs = own
+    agent.standing_in = True
+    _complain_to(own[1])
+    os.dup2(stdout_end, 1, inheritable=False)
+    os.dup2(stderr_end, 2, inheritable=False)
+
+
+def give_back(agent: Agent) -> None:
+    """Makes 1 and 2 our own stdout and stderr again: from now on the pipes end when the agent's side has gone."""
+    if agent.standing_in:
+        agent.standing_in = False
+        os.dup2(agent.outputs[0], 1)
+        os.dup2(agent.outputs[1], 2)
 
 
 def received_environment() -> Mapping[bytes, bytes]:
@@ -179,7 +222,7 @@ def let_go(agent: Agent) -> None:
     Our copies of its pipes' ends would keep them from ever ending; those of its stdin or its sockets would hide from
     the other side that the agent has closed them.
     """
-    keep = (0, 1, 2, agent.stdout, agent.stderr)
+    keep = (0, 1, 2, agent.stdout, agent.stderr, *agent.outputs)
     try:
         held = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
@@ -256,9 +299,17 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
+_stderr = 2
+
+
+def _complain_to(descriptor: int) -> None:
+    global _stderr  # noqa: PLW0603  one a process, as stderr is
+    _stderr = descriptor
+
+
 def complain(text: str) -> None:
     """One line on stderr, without `messages`, which may not be importable where this is needed."""
     try:
-        os.write(2, f"shipper: {text}\n".encode(errors="replace"))
+        os.write(_stderr, f"shipper: {text}\n".encode(errors="replace"))
     except OSError:
         pass

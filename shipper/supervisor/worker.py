@@ -96,13 +96,14 @@ class Worker:
         self._started_at = now
         control_fd = self._control.read_fd
         command = self._command(control_fd, self._restarts)
-        kept = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (2, control_fd, self._lock_fd) if fd >= 0]  # not closed on exec
+        stderr = messages.stderr()
+        kept = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (control_fd, self._lock_fd) if fd >= 0]  # not closed on exec
         try:
             self.pid = os.posix_spawn(
                 command[0],
                 command,
                 os.environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1), *kept],
+                file_actions=[(os.POSIX_SPAWN_DUP2, stderr, 1), (os.POSIX_SPAWN_DUP2, stderr, 2), *kept],
                 setsid=True,  # else a terminal's Ctrl-C would end it before it has delivered
                 setsigmask=(),
                 setsigdef=ALL_SIGNALS - {_signal.SIGKILL, _signal.SIGSTOP},

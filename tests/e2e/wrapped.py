@@ -16,7 +16,7 @@ from tests.bodies import Event, events_in
 from tests.helpers import variables
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from shipper.sandbox.intake import Request
     from shipper.sandbox.server import Sandbox
@@ -30,6 +30,7 @@ class Wrapper:
     """`shipper run -- COMMAND` with its journal in ``directory``; both outputs are kept, beside it or in ``outputs``.
 
     ``sinks`` are turned on and sent to ``url``, unless that is None; an empty variable in ``environ`` is left out.
+    ``before``: a command that takes the wrapper's as its last arguments, such as unshare.
     """
 
     def __init__(
@@ -40,9 +41,12 @@ class Wrapper:
         environ: Mapping[str, str] | None = None,
         sinks: Collection[str] = ("datadog",),
         outputs: Path | None = None,
+        before: Sequence[str] = (),
+        cwd: Path | None = None,
     ) -> None:
         self.directory = directory
         self.outputs = outputs or directory.parent
+        self._forks = bool(before) and before[0] == "unshare"
         self._out = self.outputs / "stdout"
         self._err = self.outputs / "stderr"
         settings = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
@@ -53,7 +57,8 @@ class Wrapper:
         settings |= environ or {}
         with open(self._out, "ab") as out, open(self._err, "ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "shipper", "run", "--", *command],
+                [*before, sys.executable, "-m", "shipper", "run", "--", *command],
+                cwd=cwd,
                 env={name: value for name, value in settings.items() if value},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -65,7 +70,7 @@ class Wrapper:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            for pid in [*self.children(), self.process.pid]:
+            for pid in [*self.children(), self.pid, self.process.pid]:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -77,8 +82,21 @@ class Wrapper:
         return self._out.read_bytes()
 
     @property
+    def error(self) -> bytes:
+        """All of stderr, which need not be text."""
+        return self._err.read_bytes()
+
+    @property
     def stderr(self) -> str:
         return self._err.read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """The wrapper's own, as we see it; 0 when it has ended within a namespace of its own."""
+        if not self._forks:
+            return self.process.pid
+        found = children(self.process.pid)
+        return found[0] if found else 0
 
     @property
     def said(self) -> list[str]:
@@ -86,11 +104,7 @@ class Wrapper:
         return [line.removeprefix("shipper: ") for line in self.stderr.splitlines() if line.startswith("shipper: ")]
 
     def children(self) -> list[int]:
-        try:
-            with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
-                return [int(pid) for pid in file.read().split()]
-        except OSError:
-            return []
+        return children(self.pid)
 
     def worker(self) -> int | None:
         """The worker's pid while it lives."""
@@ -104,7 +118,7 @@ class Wrapper:
         return None
 
     def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+        os.kill(self.pid, signal.SIGTERM)
 
     def wait(self, timeout: float = 30.0) -> int:
         return self.process.wait(timeout)
@@ -121,6 +135,14 @@ class Wrapper:
         values = CursorFile.read(self.run_path(), sink)
         assert values is not None
         return values
+
+
+def children(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
 
 
 def printing(code: str, *arguments: str) -> list[str]:
