@@ -159,6 +159,7 @@ class Sender:
         """Deliver all that is there, then end; give up at ``deadline`` (monotonic seconds)."""
         if self._deadline is None:
             self._last_try = self._failures > 0
+            self._resting.clear()  # what has come since is to be read
         self._deadline = deadline
         self._interval = self._slowed = 0.0
         self._hurry.set()

@@ -612,3 +612,25 @@ async def test_whatever_a_provider_does_each_line_arrives_once_or_is_counted(tmp
     assert bench.source.counters["delivered"] == 5000 - lost
     assert bench.source.complete
     assert sink.most > 1
+
+
+async def test_a_line_that_is_finished_just_before_the_drain_is_sent(tmp_path: Path) -> None:
+    """Its first half gave nothing to send, so the source rests; a drain that left it out would lose the line."""
+    run = begin_run(str(tmp_path))
+    source = open_source(run.path, Committer(raise_error))
+    sink, said = Fake(), list[str]()
+    sender = Sender(ENTRY, lambda: sink, 0.0, said.append)
+    sender.add(source)
+    work = asyncio.create_task(sender.run())
+    run.append([(1, time.time_ns(), 0, b"first\nlast ")])
+    sender.wake()
+    await becomes(lambda: sink.accepted == ["first"])
+    run.append([(1, time.time_ns(), 0, b"words ")])
+    sender.wake()
+    await becomes(lambda: source in sender._resting)
+    run.append([(1, time.time_ns(), 0, b"arrive\n")])
+    end_run(run)
+    sender.drain(time.monotonic() + 20)
+    await asyncio.wait_for(work, 30)
+    assert sink.accepted == ["first", "last words arrive"]
+    assert source.complete
