@@ -62,8 +62,9 @@ def closes() -> None:
     os._exit(9)
 
 
-def drains(count: str) -> None:
-    """Told to end, it prints on: COUNT lines, one in 100 ms; a second TERM would be printed, too."""
+def drains(count: str, release: str = "") -> None:
+    """Told to end, it prints on: COUNT lines, one in 100 ms, and lives on until the file RELEASE is there; a second
+    TERM would be printed, too."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     put(1, b"ready\n")
     signal.sigwait([signal.SIGTERM])
@@ -71,6 +72,8 @@ def drains(count: str) -> None:
         put(1 + number % 2, b"draining %d\n" % number)
         if signal.sigtimedwait([signal.SIGTERM], 0.1):
             put(1, b"told again\n")
+    while release and not os.path.exists(release):
+        time.sleep(0.01)
 
 
 def stubborn(count: str) -> None:

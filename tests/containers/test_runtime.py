@@ -53,7 +53,18 @@ def streams(sandbox: Sandbox) -> list[dict[str, Any]]:
     return [stream for stream in summary["providers"]["datadog"]["streams"] if stream["stream"] == "stdout"]
 
 
-@pytest.mark.parametrize("options", [[], ["--init"], ["--read-only"], ["--user", "10001:10001"]], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--init"],
+        ["--read-only"],
+        ["--user", "10001:10001"],
+        ["--memory=96m", "--cpus=0.5", "--pids-limit=32"],
+        ["--cap-drop=ALL", "--security-opt=no-new-privileges", "--ulimit=nofile=64"],
+    ],
+    ids=" ".join,
+)
 def test_docker_logs_are_those_of_the_bare_agent_byte_for_byte(image: str, options: list[str]) -> None:
     """Real agents' lines on both streams."""
     data = [*options, "--volume", f"{LINES}:/lines:ro"]
@@ -147,6 +158,42 @@ def test_after_docker_kill_and_docker_restart_every_line_arrives(image: str, san
     missing = printed - sum(stream["lines"] for stream in found)
     assert 0 <= missing <= 5  # what the killed one had read and not yet written: one read
     assert killed - 5 <= min(stream["lines"] for stream in found)
+
+
+def test_one_that_heeds_no_term_is_killed_with_us_and_the_next_start_delivers(image: str, sandbox: Sandbox) -> None:
+    volume = engine.make_volume()
+    options = ["--volume", f"{volume}:/var/lib/shipper"]
+    env = variables(sandbox.url, ["datadog"])
+    script = "trap 'echo not yet' TERM; echo begun; while :; do sleep 0.1; done"
+    away = {**env, "SHIPPER_DATADOG_URL": "http://127.0.0.1:9"}
+    with Running(image, "sh", "-c", script, options=options, env=away) as container:
+        container.wait_for("begun\n")
+        container.stop(2)
+        assert container.status == 137
+        assert container.logs().stdout == b"begun\nnot yet\n"
+    with Running(image, "sh", "-c", "echo after; sleep 3", options=options, env=env) as container:
+        assert container.wait() == 0
+        assert container.logs().stderr.count(b"has no end") == 1
+    assert sorted(arrived(sandbox)) == ["after", "begun", "not yet"]
+
+
+@pytest.mark.parametrize("options", [[], ["-t"]], ids=["", "-t"])
+def test_what_docker_exec_writes_to_pid_1_is_in_docker_logs_and_is_forwarded(
+    image: str, sandbox: Sandbox, options: list[str]
+) -> None:
+    """The way a cron job, or whoever looks after a container by hand, gets a line into its logs."""
+    script = "trap 'exit 5' TERM; echo begun; while :; do sleep 0.1; done"
+    with Running(image, "sh", "-c", script, options=options, env=variables(sandbox.url, ["datadog"])) as container:
+        container.wait_for("begun")
+        assert container.exec("sh", "-c", "echo out > /proc/1/fd/1; echo error > /proc/1/fd/2").status == 0
+        container.wait_for("error")
+        container.stop(20)
+        assert container.status == 5
+        shown = container.logs()
+    found = [part.replace(b"\r\n", b"\n") for part in (shown.stdout, shown.stderr)]
+    assert found == ([b"begun\nout\n", b"error\n"] if not options else [b"begun\nout\nerror\n", b""])
+    assert arrived(sandbox) == ["begun", "out"]
+    assert arrived(sandbox, "stderr") == ["error"]
 
 
 def test_while_the_network_is_gone_the_agent_is_not_held_up_and_nothing_is_lost(image: str) -> None:

@@ -19,8 +19,6 @@ from tests.e2e.wrapped import Wrapper, all_events, arrived
 from tests.helpers import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from shipper.sandbox.server import Sandbox
 
 TRICKS = Path(tricks.__file__)
@@ -97,7 +95,7 @@ def kept(wrapper: Wrapper) -> int:
 
 
 def test_a_flood_on_both_streams(sandbox: Sandbox, directory: Path) -> None:
-    count = 60_000
+    count = 40_000
     with Wrapper(directory, trick("flood", count), sandbox.url, PATIENT) as wrapper:
         status, memory = watch(wrapper)
         assert status == 0
@@ -122,7 +120,7 @@ def test_100_mb_without_a_newline(sandbox: Sandbox, directory: Path) -> None:
 
 
 def test_any_bytes(sandbox: Sandbox, directory: Path) -> None:
-    size = 3_000_000
+    size = 1_000_000
     with Wrapper(directory, trick("binary", size), sandbox.url, PATIENT) as wrapper:
         assert watch(wrapper)[0] == 0
         assert wrapper.stdout == tricks.noise(size)
@@ -218,19 +216,20 @@ def test_a_shipper_run_inside_of_another_on_the_same_directory(sandbox: Sandbox,
 
 @AS_CHILD_AND_AS_PID_1
 def test_lines_go_out_one_by_one_while_it_drains(sandbox: Sandbox, directory: Path, before: tuple[str, ...]) -> None:
-    """LiveKit drains for up to an hour, here it is three seconds; each line is there soon after it was printed."""
-    count = 30
-    with Wrapper(directory, trick("drains", count), sandbox.url, PATIENT, before=before) as wrapper:
+    """LiveKit drains for up to an hour, here it is some seconds: none of it waits for the end."""
+    count, release = 30, directory.parent / "release"
+    with Wrapper(directory, trick("drains", count, release), sandbox.url, PATIENT, before=before) as wrapper:
         wait_until(lambda: arrived(sandbox)["lines"] == 1, what="the first line")
         wrapper.terminate()
-        lag = printed = 0
-        while (there := arrived(sandbox)["lines"] - 1) < count - 10:
-            assert wrapper.process.poll() is None
-            printed = wrapper.stdout.count(b"draining") + wrapper.error.count(b"draining")
-            lag = max(lag, printed - there)
+        seen = set()
+        deadline = time.monotonic() + 60
+        while (there := arrived(sandbox)["lines"]) < count + 1:
+            assert time.monotonic() < deadline, f"{there} lines"
+            seen.add(there)
             time.sleep(0.02)
-        assert printed < count  # it drains still
-        assert lag <= 10  # 0.2 s are two lines, the rest is a busy machine's
+        assert len(seen) > 3  # and not all at once
+        assert wrapper.process.poll() is None
+        release.touch()
         assert wrapper.wait() == 0
         assert b"told again" not in wrapper.stdout
     assert whole(sandbox)["lines"] + whole(sandbox, "stderr")["lines"] == count + 1
@@ -258,8 +257,11 @@ def test_one_that_heeds_no_term_until_the_kill(sandbox: Sandbox, directory: Path
     whole(sandbox)
 
 
-def test_a_daemon_that_keeps_the_outputs_has_its_last_words(sandbox: Sandbox, directory: Path) -> None:
-    with Wrapper(directory, trick("daemon"), sandbox.url, PATIENT) as wrapper:
+@AS_CHILD_AND_AS_PID_1
+def test_a_daemon_that_keeps_the_outputs_has_its_last_words(
+    sandbox: Sandbox, directory: Path, before: tuple[str, ...]
+) -> None:
+    with Wrapper(directory, trick("daemon"), sandbox.url, PATIENT, before=before) as wrapper:
         assert wrapper.wait() == 4
         assert wrapper.stdout == b"in the background\ntold\n"
         assert stderr_of_the_agent(wrapper) == b"told, too\n"
@@ -323,24 +325,19 @@ def test_one_that_is_stopped_and_continued_and_a_wrapper_that_is(sandbox: Sandbo
     assert whole(sandbox)["lines"] == 100
 
 
-@pytest.fixture
-def storm() -> Iterator[list[subprocess.Popen[bytes]]]:
-    storms: list[subprocess.Popen[bytes]] = []
-    yield storms
-    for process in storms:
-        process.kill()
-        process.wait()
-
-
-def test_a_storm_of_signals_holds_up_nothing(
-    sandbox: Sandbox, directory: Path, storm: list[subprocess.Popen[bytes]]
-) -> None:
-    """They come faster than they can be passed on: all the same the agent's end is seen, and the drain ends."""
-    sends = "import os, signal, sys\nwhile True:\n for n in (10, 12, 23, 28): os.kill(int(sys.argv[1]), n)"
-    with Wrapper(directory, trick("ticks", 1), sandbox.url, PATIENT) as wrapper:
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit")
+def test_a_storm_of_signals_holds_up_nothing(sandbox: Sandbox, directory: Path) -> None:
+    """Real-time signals queue, and come faster than they can be passed on: the agent's end is seen all the same."""
+    sends = "import os, signal, sys\nwhile True:\n for n in (10, *range(35, 64)): os.kill(int(sys.argv[1]), n)"
+    few = ["prlimit", "--sigpending=5000"]  # else the queue would be as long as the machine's memory allows
+    with Wrapper(directory, trick("ticks", 1), sandbox.url, PATIENT, before=few) as wrapper:
         wait_until(lambda: wrapper.stdout, what="its first line")
-        storm.append(subprocess.Popen([sys.executable, "-I", "-c", sends, str(wrapper.pid)], stderr=subprocess.DEVNULL))
-        assert wrapper.wait() == 6
+        storm = [sys.executable, "-I", "-c", sends, str(wrapper.pid)]
+        with subprocess.Popen(storm, stderr=subprocess.DEVNULL) as sender:
+            try:
+                assert wrapper.wait(15) == 6
+            finally:
+                sender.kill()
         assert wrapper.stdout.count(b"\n") == 50
         assert "fault" not in wrapper.stderr
     assert whole(sandbox)["lines"] == 50
@@ -358,4 +355,5 @@ def test_an_agent_that_may_not_be_signalled_is_named_once(sandbox: Sandbox, dire
         wrapper.terminate()
         assert wrapper.wait() == 5
         assert wrapper.stderr.count("no signal can be sent") == 1
+        assert len(wrapper.said) == 1, wrapper.stderr
     assert messages(sandbox) == ["ready", "over"]

@@ -198,6 +198,33 @@ def test_a_pipe_held_by_others_ends_the_wait_without_a_signal() -> None:
     assert 1002 <= scene.now < 1002.5
 
 
+def test_others_who_write_on_now_and_then_are_not_waited_for() -> None:
+    scene = Scene()
+    scene.output = Output(ended=False, quiet=True, moves=0)
+    scene.end(0)
+    for moves in range(1, 1000):
+        if scene.course.phase == course.DRAIN:
+            break
+        scene.output = Output(ended=False, quiet=True, moves=moves)
+        scene.run(moves * 0.1)
+    assert scene.course.phase == course.DRAIN
+    assert scene.now <= 1003.2
+
+
+def test_others_who_flood_are_read_no_longer_than_what_was_in_the_pipes() -> None:
+    scene = Scene()
+    scene.output = Output(ended=False, quiet=False, moves=0, read=1_000_000, capacity=131_072)
+    scene.end(0)
+    scene.run(2.0)
+    for moves, read in enumerate((1_000_000, 1_131_072, 1_262_144)):
+        scene.output = Output(ended=False, quiet=False, moves=moves, read=read, capacity=131_072)
+        scene.step()
+        assert scene.course.phase == course.SETTLE
+    scene.output = Output(ended=False, quiet=False, moves=9, read=1_262_145, capacity=131_072)
+    scene.step()
+    assert scene.course.phase == course.DRAIN
+
+
 def test_a_reader_that_takes_nothing_for_two_seconds_ends_passing_on() -> None:
     scene = Scene()
     scene.output = Output(ended=False, quiet=False, moves=5)

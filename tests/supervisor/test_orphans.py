@@ -175,6 +175,33 @@ def test_pid_1_forwards_signals_and_ends_with_the_agents_status(tmp_path: Path) 
         assert process.wait(10) == 7
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
+@pytest.mark.parametrize(
+    "parts", [{"raises": ["take"]}, {"threads": 0}, {"threads": 1}], ids=["a bug", "no threads", "one thread"]
+)
+def test_pid_1_lets_go_of_the_agents_outputs_when_it_is_a_plain_init_too(
+    tmp_path: Path, parts: dict[str, object]
+) -> None:
+    """Else it would wait for ever for these to end."""
+    script = f"trap 'echo told > /proc/1/fd/1; echo too > /proc/1/fd/2; exit 7' TERM; echo $$; {SLEEPS} & wait"
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *wrapper(["sh", "-c", script], **parts)],
+        env={"PATH": os.environ["PATH"], "SHIPPER_DIR": str(tmp_path / "journal")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert read_line(process) == "2"
+        assert process.stderr is not None
+        while b"a fault" not in process.stderr.readline():
+            assert process.poll() is None
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGTERM)
+        out, said = process.communicate(timeout=20)
+        assert (process.returncode, out) == (7, b"told\n")
+        assert said.splitlines()[-1] == b"too"
+
+
 def test_a_loop_of_short_runs_loses_no_status(tmp_path: Path) -> None:
     """No race between an agent that ends at once, its orphans, and the reaping."""
     script = "(sleep 0.01 &) ; exit 5"
