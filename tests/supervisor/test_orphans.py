@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -200,6 +201,25 @@ def test_pid_1_lets_go_of_the_agents_outputs_when_it_is_a_plain_init_too(
         out, said = process.communicate(timeout=20)
         assert (process.returncode, out) == (7, b"told\n")
         assert said.splitlines()[-1] == b"too"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("prlimit"), reason="a PID namespace needs root, the limit prlimit"
+)
+@pytest.mark.parametrize("count", [6, 7, 8, 9, 10, 11])
+def test_pid_1_without_descriptors_for_its_own_outputs_runs_the_agent_all_the_same(tmp_path: Path, count: int) -> None:
+    done = subprocess.run(
+        [
+            *("unshare", "--pid", "--fork", "--mount-proc", "prlimit", f"--nofile={count}:{count}"),
+            *wrapper(["sh", "-c", "echo out; cat /nonexistent; exit 5"]),
+        ],
+        env={"PATH": os.environ["PATH"], "SHIPPER_DIR": str(tmp_path / "journal")},
+        capture_output=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (5, b"out\n")
+    assert b"/nonexistent" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_loop_of_short_runs_loses_no_status(tmp_path: Path) -> None:
