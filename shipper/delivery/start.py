@@ -33,7 +33,6 @@ def _run() -> int:
             )
             flush(0.2)
         return 1
-    priority.step_back_as_session()
     return run()
 
 

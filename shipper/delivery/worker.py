@@ -99,6 +99,7 @@ class Worker:
         gc.freeze()
         gc.disable()  # halves the cost of decoding; upkeep collects what cycles there are
         self._tasks = {asyncio.create_task(sender.run(), name=sender.name): sender for sender in self._senders}
+        priority.step_back_as_session()
         control.listen(self._arguments.control_fd, self._heard, self._orphaned.set)
         upkeep = asyncio.create_task(self._upkeep(adopter))
         await self._until_drain()
