@@ -59,17 +59,21 @@ def summarize(data: bytes, max_line: int) -> Summary:
     return Summary(max_line, head, newlines, inner, size - last - 1, size)
 
 
-def lost_for_good(losses: list[tuple[int, int, int, str]]) -> str:
-    """What a person is told of lines (stream, first, last, reason) that no provider will hear of."""
-    lines = " and ".join(
+def name_lines(ranges: list[tuple[int, int, int]]) -> str:
+    """Lines (stream, first, last) in words."""
+    return " and ".join(
         [
             f"line {first} of {STREAM_NAMES[stream]}"
             if first == last
             else f"lines {first} to {last} of {STREAM_NAMES[stream]}"
-            for stream, first, last, _ in losses
+            for stream, first, last in ranges
         ]
     )
-    return f"lost ({losses[0][3]}), and the providers could not be told: {lines}."
+
+
+def lost_for_good(reason: str, ranges: list[tuple[int, int, int]]) -> str:
+    """What a person is told of lines that no provider will hear of."""
+    return f"lost ({reason}), and the providers could not be told: {name_lines(ranges)}."
 
 
 class Numbering:

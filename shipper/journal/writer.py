@@ -179,8 +179,12 @@ class JournalWriter:
         self._marker(RUN_END, 0, dump_json(info))
         if self._losses:  # no place is left to note them
             ends = {s: self._numberings[s].line - (not self._numberings[s].before) for s in self._losses}
-            lost = [(s, start.line, ends[s], reason) for s, (start, _, _, _, reason) in sorted(self._losses.items())]
-            messages.say(lost_for_good(lost))
+            lost = [(stream, self._losses[stream][0].line, ends[stream]) for stream in sorted(ends)]
+            messages.say(lost_for_good(self._losses[lost[0][0]][4], lost))
+
+    def kept(self) -> dict[int, Numbering]:
+        """Where both streams stand behind what was written, or counted as lost; for another thread too."""
+        return {stream: self._numberings[stream].copy() for stream in STREAMS}
 
     def close(self) -> None:
         """Close the segment; the lock stays held."""

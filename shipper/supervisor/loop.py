@@ -13,6 +13,7 @@ import os
 import time
 
 from shipper import messages
+from shipper.journal.numbering import name_lines
 from shipper.supervisor import course, processes, signals
 from shipper.supervisor.course import Course, Output
 from shipper.supervisor.pump import Pump
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 DRAIN_TIMEOUT = 8.0
 ORPHAN_TIMEOUT = 3600.0
 
-CONTROL_RETRY = 5.0
+CONTROL_RETRY = 2.0
 WORKER_GRACE = 1.0  # the worker keeps to the drain's time by itself; this much later it is killed
 PER_PASS = 128
 """Signals, and ends of children, taken before anything else is looked after: whoever sends them in a loop sends them as
@@ -313,10 +314,8 @@ class Supervisor:
 
     def _say_of_end(self) -> None:
         if not self._writer.done:
-            messages.say(
-                "the journal's disk does not move: what the agent printed last is passed on, "
-                "but neither kept nor forwarded."
-            )
+            lost = name_lines(self._writer.unwritten()) or "what the agent printed last"
+            messages.say(f"the journal's disk does not move, so passed on, but neither kept nor forwarded: {lost}.")
         if self._worker is not None and not self._worker.finished:
             self._worker.kill()
             if self._drain_until is None:

@@ -43,7 +43,7 @@ ROOM_LOOK_SECONDS = 0.005  # at 500 MB/s the writer takes a third of its queue i
 
 WAKE_SECONDS = 0.05  # a wake for each append would cost 27 % of a core at 10,000 small writes a second
 
-OPEN_AGAIN_SECONDS = 3.0  # some ten system calls
+OPEN_AGAIN_SECONDS = 2.0  # some ten system calls
 
 SAY_AGAIN_SECONDS = 60.0
 STALLED = "journal_stalled"
@@ -89,6 +89,7 @@ class Writer:
         self._missing = False  # both pumps write it: the worst is a chunk more that waits, or that passes by
         self._stall_told = _thread.allocate_lock()  # held from when a stall that costs lines is said to when its end is
         self._end_taken = False
+        self._in_hand: list[Item] = []  # being written
         self._taken_bytes = 0
         self._busy_since = 0.0
         self._waked_at = 0.0
@@ -181,6 +182,32 @@ class Writer:
         for stream in STREAMS:
             self._end_lane(stream)
         self._queue.put(end)
+
+    def unwritten(self) -> list[tuple[int, int, int]]:
+        """Lines (stream, first, last) that were taken and not written. For the very end, once the disk has not moved:
+        it empties the queue."""
+        numberings = self.journal.kept() if self.journal is not None else {stream: Numbering() for stream in STREAMS}
+        first = {stream: numberings[stream].line for stream in STREAMS}
+        if self.journal is None:
+            for stream, (summary, _, _) in self._before.items():
+                numberings[stream].apply(summary)
+        items: list[Item | dict[str, object]] = list(self._in_hand)
+        try:
+            while True:
+                items.append(self._queue.get_nowait())
+        except _queue.Empty:
+            pass
+        for item in items:
+            if isinstance(item, dict):
+                continue
+            if isinstance(item[3], bytes):
+                numberings[item[0]].advance(item[3], self._max_line)
+            elif item[3] is not None:
+                numberings[item[0]].apply(item[3])
+        for numbering in numberings.values():
+            numbering.end(self._max_line)
+        return [(stream, first[stream], numberings[stream].line - 1) for stream in STREAMS
+                if numberings[stream].line > first[stream]]  # fmt: skip
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
@@ -299,8 +326,10 @@ class Writer:
             for stream, wall_ns, mono_ns, data in batch:
                 self._count(stream, summarize(data, self._max_line), wall_ns, mono_ns)
         elif batch and not self._broken:
+            self._in_hand += batch
             self._busy_since = time.monotonic()
             self.journal.append(batch)
+            self._in_hand.clear()
             self._moved()
             self._say_of_disk()
         self._taken_bytes += size
@@ -314,11 +343,13 @@ class Writer:
             if missed is not None and not isinstance(missed, bytes):
                 self._count(stream, missed, wall_ns, mono_ns)
             return
+        self._in_hand.append(item)
         self._busy_since = time.monotonic()
         if missed is None:
             self.journal.end_stream(stream)
         elif not isinstance(missed, bytes):
             self.journal.skip(stream, missed, wall_ns, mono_ns, STALLED)
+        self._in_hand.clear()
         self._moved()
 
     def _end(self, end: dict[str, object]) -> None:
@@ -365,9 +396,9 @@ class Writer:
             numbering = Numbering()
             numbering.apply(summary)
             numbering.end(self._max_line)
-            losses.append((stream, 1, numbering.line - 1, self._reason))
+            losses.append((stream, 1, numbering.line - 1))
         if losses and self.settings is not None and self.settings.sinks:
-            messages.say(lost_for_good(losses))
+            messages.say(lost_for_good(self._reason, losses))
 
     def _say_of_stall(self) -> None:
         """Called by a pump, whose chunk passes by."""

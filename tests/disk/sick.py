@@ -103,7 +103,9 @@ class Disk:
         subprocess.run(["mount", "-o", "remount,abort", str(self.path)], capture_output=True, check=False)
 
     def lose_journal(self) -> None:
-        shutil.rmtree(self.path / "journal")
+        journal = self.path / "journal"
+        while journal.exists():  # a cursor or a note may be made again in the middle
+            shutil.rmtree(journal, ignore_errors=True)
 
 
 @contextmanager
@@ -160,7 +162,7 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
+        self.process.wait(30)
         for thread in self._threads:
             thread.join(5)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):

@@ -6,9 +6,11 @@ import asyncio
 import functools
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from shipper.delivery.worker import Arguments, Worker
+from shipper.journal.cursor import CursorFile
 from tests.disk.sick import FLOOD, STATUS, USER, WRITE_SLACK, Agent, Disk, account, as_user, disk, wrapped
 from tests.helpers import wait_until
 
@@ -75,6 +78,29 @@ def others(disk: Disk) -> None:
     (disk.path / "journal").mkdir(0o755)
 
 
+def kill_worker(disk: Disk, agent: Agent) -> None:
+    """Once it has noted in the new directory what it delivered."""
+
+    def noted() -> bool:
+        cursors = [CursorFile.read(str(path.parent), "datadog") for path in disk.path.glob("journal/*/cursor-datadog")]
+        return [cursor["delivered"] for cursor in cursors if cursor] == [4 * FEW[0]]
+
+    wait_until(noted, 30, "the cursor")
+    for pid in Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children").read_text().split():
+        if b"shipper.delivery.start" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def thaw_once_told(disk: Disk, agent: Agent) -> None:
+    """Later, for not even a process that is killed ends while it waits for a frozen disk."""
+
+    def thaw() -> None:
+        wait_until(agent.said, 30, "the last message")
+        disk.thaw()
+
+    threading.Thread(target=thaw).start()
+
+
 NOT_AT_ALL = ("no journal can be kept in", "lost (")
 LATER = ("no journal can be kept in", "the journal can be kept now, in")
 STALL = ("the disk of the journal stands still", "the disk of the journal moves again")
@@ -87,6 +113,9 @@ CASES = [
          lost=frozenset({"journal_stalled"}), maybe=EVICTED, says=STALL),
     Case("frozen at the start", "ext4", before=Disk.freeze, after=lambda d, _: d.thaw(), prints=FLOOD,
          lost=frozenset({"journal_stalled"}), maybe=EVICTED, says=STALL),
+    Case("frozen to the end", "ext4", lambda d, _: d.freeze(), thaw_once_told, told=True,
+         environ=(("SHIPPER_DRAIN_TIMEOUT", "500ms"),),
+         may_say=("the journal's disk does not move", "did not get out in SHIPPER_DRAIN_TIMEOUT")),
     Case("full at the start", "ext4", before=Disk.fill, after=lambda d, _: d.empty(),
          lost=frozenset({"disk_full"}), says=LATER),
     Case("full while it runs, and again empty", "ext4", lambda d, _: d.fill(), lambda d, _: d.empty(), prints=MANY,
@@ -103,6 +132,9 @@ CASES = [
     Case("no inode while it runs", "tmpfs", lambda d, _: d.take_inodes(), lambda d, _: d.give_inodes(),
          options="size=16m,nr_inodes=40", environ=SMALL, prints=MANY, maybe=FULL, may_say=BAD),
     Case("its directory removed while it runs", "ext4", lambda d, _: d.lose_journal(), prints=MANY, maybe=EVICTED),
+    # what it delivered before is noted in the new directory: else the next worker would tell of it as lost
+    Case("its directory removed, then a new worker", "ext4", lambda d, _: d.lose_journal(), kill_worker,
+         maybe=EVICTED, says=("is started again",)),
     Case("another user's link in its place", "ext4", before=link, told=True, says=NOT_AT_ALL),
     Case("another user's directory in its place", "ext4", before=others, as_user=True, told=True, says=NOT_AT_ALL),
     Case("a limit on the size of files", "ext4", limits=((resource.RLIMIT_FSIZE, 50_000),), prints=MANY),
