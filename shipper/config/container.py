@@ -7,6 +7,8 @@ CPU quota  ``cpu.max``: quota and period, in µs   ``cpu.cfs_quota_us`` (-1: non
 limit      ``memory.max`` ("max": none)           ``memory.limit_in_bytes`` (2^63 less a page: none)
 use        ``memory.current``                     ``memory.usage_in_bytes``
            less ``inactive_file`` of memory.stat  less ``total_inactive_file`` of memory.stat
+held       ``anon``, ``shmem``, ``kernel`` (5.18)   ``total_rss``, ``total_shmem`` of memory.stat,
+           of memory.stat                         ``memory.kmem.usage_in_bytes``
 peak       ``memory.peak`` (Linux 5.19)           ``memory.max_usage_in_bytes``
 kills      ``oom_kill`` of memory.events          ``oom_kill`` of memory.oom_control (Linux 4.13)
 =========  =====================================  =========================================================
@@ -66,6 +68,18 @@ class Container:
                 continue
             stat = _fields(f"{place}/memory.stat")
             return max(0, used - stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+        return None
+
+    def memory_held_bytes(self) -> int | None:
+        """What the kernel cannot take back from the processes in here, about: the page cache, code included, is not in
+        it, a tmpfs is."""
+        for place in self._places("memory"):
+            stat = _fields(f"{place}/memory.stat")
+            if "anon" in stat:
+                return stat["anon"] + stat.get("shmem", 0) + stat.get("kernel", 0)
+            if "total_rss" in stat:
+                kernel = _number(f"{place}/memory.kmem.usage_in_bytes") or 0
+                return stat["total_rss"] + stat.get("total_shmem", 0) + kernel
         return None
 
     def memory_peak_bytes(self) -> int | None:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from shipper.config.budget import WINDOW_BYTES, Budget
 from shipper.delivery.feed import Feed
 from shipper.delivery.source import Source
 from shipper.journal import runs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 AT_A_TIME = 8
+AT_A_TIME_IF_TIGHT = 2  # each has a window, and each sink's queue
 FLUSH_SECONDS = 0.05  # for the cursors of a run that is let go; else it is let go the next time
 
 
@@ -46,7 +48,9 @@ class Adopter:
         say: Callable[[str], None],
         *,
         keep_lines: bool = False,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget([sender.name for sender in senders])
         self._directory = directory
         self._own = own
         self._senders = senders
@@ -55,6 +59,7 @@ class Adopter:
         self._keep_lines = keep_lines
         self._adopted: dict[str, _Adopted] = {}
         self._waiting: deque[str] = deque()
+        self._at_a_time = AT_A_TIME if self._budget.window_bytes == WINDOW_BYTES else AT_A_TIME_IF_TIGHT
         self._told = False
 
     @property
@@ -77,7 +82,7 @@ class Adopter:
         """Let go the runs that everybody has got and adopt the next; whether there was one. Never raises."""
         self._release()
         began = False
-        while self._waiting and len(self._adopted) < AT_A_TIME:
+        while self._waiting and len(self._adopted) < self._at_a_time:
             run = self._waiting.popleft()
             try:
                 began = (not runs.is_delivered(run, runs.read_facts(run)) and self._adopt(run)) or began
@@ -114,7 +119,15 @@ class Adopter:
         lock_fd = runs.lock(run)
         if lock_fd is None:
             return False  # it lives
-        adopted = _Adopted(Feed(run, facts, keep_lines=self._keep_lines), lock_fd)
+        budget = self._budget
+        feed = Feed(
+            run,
+            facts,
+            keep_lines=self._keep_lines,
+            window_bytes=budget.window_bytes,
+            queue_bytes=budget.queue_bytes,
+        )
+        adopted = _Adopted(feed, lock_fd)
         adopted.feed.dead = True
         try:
             for sender in takers:

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
+from shipper.config.budget import QUEUE_BYTES, WINDOW_BYTES
 from shipper.journal.numbering import STREAM_NAMES
 from shipper.journal.reader import End, Gap, Lines, RunReader, State
 from shipper.lines.batch import Batch
@@ -74,9 +75,21 @@ class Follower(Protocol):
 class Feed:
     """Not for several threads. Windows are shared: what it returns must not be changed."""
 
-    def __init__(self, run: str, facts: Facts | None = None, *, keep_lines: bool = False) -> None:
-        """``keep_lines``: a sink wants them. Raises FileNotFoundError when the run holds no readable facts."""
-        self._reader = RunReader(run, facts)
+    def __init__(
+        self,
+        run: str,
+        facts: Facts | None = None,
+        *,
+        keep_lines: bool = False,
+        window_bytes: int = WINDOW_BYTES,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        """``keep_lines``: a sink wants them; ``window_bytes``, ``queue_bytes``: as in `Budget`.
+
+        Raises FileNotFoundError when the run holds no readable facts.
+        """
+        self._reader = RunReader(run, facts, window_bytes)
+        self.queue_bytes = queue_bytes
         self._decoder = Decoder(keep_lines)
         self._followers: list[Follower] = []
         self._kept: OrderedDict[tuple[int, ...], tuple[list[Piece], State]] = OrderedDict()

@@ -14,12 +14,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from shipper.config.budget import Budget
 from shipper.delivery import throttle
 from shipper.delivery.concurrency import Concurrency
 from shipper.delivery.feed import Piece, loss_notice
 from shipper.delivery.retry import retrying
 from shipper.delivery.source import MAX_WINDOWS, Part, Source, bytes_of, count_of, halves, lines_in, portion, seq_of
-from shipper.sinks.base import RefusedError, RejectedError, RetryableError, SettingError
+from shipper.sinks.base import Limits, RefusedError, RejectedError, RetryableError, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,6 @@ SLOWEST_SECONDS = 10.0  # a line waits for company at most this long when the pr
 # For a sink in step that has no room, so that lines are decoded once; then it falls behind. Milliseconds in which this
 # process has nothing to do, for while it is busy nothing is lost by waiting, and seconds in all.
 PATIENCE_IDLE, PATIENCE_MAX = 20, 0.5
-IN_FLIGHT_BYTES = 5 << 20  # decoded, in requests under way; lines of 175 bytes are 1.8 MiB of it
 LEARN_EVENTS = 20  # a body of fewer says nothing of how large the next one will be
 
 
@@ -78,10 +78,10 @@ class Sender:
         build: Callable[[], Sink],
         flush_interval: float,
         say: Callable[[str], None],
-        in_flight_bytes: int = IN_FLIGHT_BYTES,
+        budget: Budget | None = None,
     ) -> None:
-        """``build`` makes the sink from the environment as it is then; raises SettingError. ``in_flight_bytes``: of
-        memory for what is in requests under way, unless there is only one.
+        """``build`` makes the sink from the environment as it is then; raises SettingError. ``budget``: of which this
+        sink has its share; with only one request under way that may be larger.
 
         ``more``, to be set: called when nothing is left to do; True when it has added a source.
         """
@@ -93,7 +93,8 @@ class Sender:
         self._say = say
         self._interval = flush_interval
         self._slowed = 0.0  # what the provider made of the interval
-        self._in_flight_bytes = in_flight_bytes
+        self._budget = budget = budget or Budget([entry.name])
+        self._in_flight_bytes = budget.in_flight_bytes // max(1, len(budget.sinks))
         self.patience = (PATIENCE_IDLE, PATIENCE_MAX)
         self._sources: list[Source] = []
         self._due: dict[Source, float] = {}
@@ -111,7 +112,7 @@ class Sender:
         self._gave_up = False
         self._not_before = 0.0  # monotonic: what answers to waiting requests asked for
         self._proven = False  # something was accepted since the start
-        self._concurrency = Concurrency()
+        self._concurrency = Concurrency(budget.most_requests)
         self._flights: dict[Source, deque[_Flight]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._trouble = asyncio.Lock()  # held by the one flight that tries again
@@ -122,6 +123,12 @@ class Sender:
     def interval(self) -> float:
         """Seconds that a line waits for company, at most; a provider that asks for fewer requests makes it longer."""
         return max(self._interval, self._slowed)
+
+    @property
+    def _limits(self) -> Limits:
+        """The sink's, and of memory."""
+        events, most, target = self._sink.limits
+        return Limits(min(events, self._budget.request_events), most, min(target, self._budget.request_bytes))
 
     @property
     def needs_lines(self) -> bool:
@@ -217,7 +224,7 @@ class Sender:
     def _next(self) -> tuple[Source | None, float | None]:
         """A source whose lines are due, else how long until one is; None when nothing waits."""
         now = time.monotonic()
-        max_events = self._sink.limits.max_events
+        max_events = self._limits.max_events
         wait: float | None = None
         for source in self._sources:
             try:
@@ -229,7 +236,7 @@ class Sender:
                         wait = rest if wait is None else min(wait, rest)
                     continue
                 left = self._due[source] - now
-                full_bytes = self._sink.limits.target_body_bytes if self._slowed > self._interval else FULL_BYTES
+                full_bytes = self._limits.target_body_bytes if self._slowed > self._interval else FULL_BYTES
                 if left <= 0 or self._deadline is not None or source.fills(max_events, full_bytes):
                     # in turn: a long backlog of an old run does not hold up the live one, nor the other way round
                     self._sources.remove(source)
@@ -243,7 +250,7 @@ class Sender:
 
     async def _serve(self, source: Source) -> None:
         """Begins one request of a source."""
-        limits = self._sink.limits
+        limits = self._limits
         started = time.monotonic()
         try:
             try:
@@ -274,7 +281,7 @@ class Sender:
 
         They are not waited for beyond ``patience``. Raises OSError.
         """
-        limits = self._sink.limits
+        limits = self._limits
         request = (limits.max_events, limits.target_body_bytes, self._extra_bytes)
         ends, idle, worked = time.monotonic() + self.patience[1], 0, time.process_time()
         source.filling = request  # or two that both have more than a little at hand would wait for each other
@@ -293,7 +300,7 @@ class Sender:
 
     def _begin(self, source: Source, parts: list[Part]) -> None:
         """Encodes the parts, or the half of them that fits, and sends that on its way."""
-        limits = self._sink.limits
+        limits = self._limits
         body: Body | None = None
         problem: RejectedError | None = None
         try:
@@ -398,7 +405,7 @@ class Sender:
 
     def _neighbours(self, source: Source) -> list[Part]:
         """What the next request would hold; nothing when there is none or it cannot be read."""
-        limits = self._sink.limits
+        limits = self._limits
         try:
             return source.take(limits.max_events, limits.target_body_bytes, self._extra_bytes)
         except OSError:

@@ -19,10 +19,6 @@ MAX_WINDOWS = 8  # 2 MiB of journal, some 10 ms: then others have their turn
 
 RECORD_BYTES = 300
 """What an event takes besides its line, once it is decoded (measured): short lines are many."""
-QUEUE_BYTES = 768 << 10
-"""What a sink may have decoded and not begun to send, records and all, while the others go on and it need not decode
-it again: 1,600 lines of 175 bytes."""
-
 COUNTERS = ("delivered", "empty", "events", "moved", "requests", "retried", "sent_bytes", "truncated")
 
 
@@ -234,7 +230,7 @@ class Source:
         if not self.along:
             return False
         queued = sum(part.weight for part in self._pieces)
-        return queued < QUEUE_BYTES or (self.filling is not None and self.wants(*self.filling))
+        return queued < self.feed.queue_bytes or (self.filling is not None and self.wants(*self.filling))
 
     def take_in(self, pieces: Sequence[Piece], after: State, at_end: bool) -> None:
         """What follows in the journal, read by this source or by another one that stood where it stands."""

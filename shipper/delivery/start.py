@@ -26,7 +26,7 @@ def _run() -> int:
     try:
         from shipper.delivery.worker import main as run
     except Exception as error:  # noqa: BLE001 (whatever it is, the supervisor goes on and tries again)
-        if sys.argv[-2:] == ["--restarts", "0"]:
+        if sys.argv[sys.argv.index("--restarts") + 1] == "0":
             say(
                 f"the part that forwards lines cannot be loaded ({type(error).__name__}: {error}): "
                 "lines are kept in the journal and nothing is forwarded; install agent-shipper with its dependencies"

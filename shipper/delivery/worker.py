@@ -12,13 +12,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shipper import messages
+from shipper.config.budget import MIB, plan
+from shipper.config.container import Container
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
 from shipper.delivery import control, priority, throttle
 from shipper.delivery.adoption import Adopter
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
-from shipper.delivery.sender import IN_FLIGHT_BYTES, Sender
+from shipper.delivery.sender import Sender
 from shipper.delivery.source import Source
 from shipper.journal.cursor import CursorFile
 from shipper.journal.runs import LOCK
@@ -27,10 +29,13 @@ from shipper.sinks.base import SettingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from shipper.config.budget import Budget
     from shipper.config.registry import SinkEntry
     from shipper.config.settings import Settings
     from shipper.sinks.base import Sink
 
+AGAIN = 75  # the status with which it asks the supervisor for a start at once
+ROOMY_SECONDS = 600.0  # left out sinks are tried again when there has been memory for them, not sooner after a start
 UPKEEP_SECONDS = 60.0  # dead runs are looked for, and cycles collected, this often
 TERM_INTERVAL = 0.2  # after TERM a line waits at most this long
 QUIT_SECONDS = 1.0  # what is left of a drain that is cut short; the supervisor allows 2 s
@@ -47,20 +52,22 @@ class Arguments:
         self.control_fd = int(values["--control-fd"])
         self.lock_fd = int(values["--lock-fd"])
         self.restarts = int(values["--restarts"])
+        self.shrunk = int(values.get("--shrunk", "0"))
 
 
 def main() -> int:
     """0 when all is delivered or the drain is over, 1 when something unexpected ended it."""
     arguments = Arguments(sys.argv[1:])
     try:
-        asyncio.run(Worker(arguments, os.environ).run())
+        worker = Worker(arguments, os.environ)
+        asyncio.run(worker.run())
     except Exception as error:  # noqa: BLE001 (the supervisor starts it again; a traceback helps no user)
         if not arguments.restarts:
             messages.say(f"the process that forwards lines failed unexpectedly ({_in_words(error)})")
         messages.flush(0.2)
         return 1
     messages.flush(0.2)
-    return 0
+    return AGAIN if worker.again else 0
 
 
 class Worker:
@@ -69,8 +76,13 @@ class Worker:
         self._environ = environ
         self._settings: Settings = load(environ)
         self._say = messages.say
+        self._container = Container()
+        self._limit = self._container.memory_limit_bytes()
+        self._budget = self._plan(arguments.shrunk)
         self._senders: list[Sender] = []
         self._tasks: dict[asyncio.Task[None], Sender] = {}
+        self.again = False  # ends because there is memory for more sinks now
+        self._roomy = asyncio.Event()
         self._drain_began = asyncio.Event()
         self._orphaned = asyncio.Event()
         self._deadline = 0.0
@@ -78,11 +90,18 @@ class Worker:
 
     async def run(self) -> None:
         committer = Committer(self._cursor_error)
+        self._tell_left_out()
         for entry in REGISTRY:
-            if entry.name in self._settings.sinks:
+            if entry.name in self._budget.sinks:
                 self._add_sender(entry)
         keep_lines = any(sender.needs_lines for sender in self._senders)
-        feed = Feed(self._arguments.run, keep_lines=keep_lines)
+        budget = self._budget
+        feed = Feed(
+            self._arguments.run,
+            keep_lines=keep_lines,
+            window_bytes=budget.window_bytes,
+            queue_bytes=budget.queue_bytes,
+        )
         self._feed = feed
         own = []
         for sender in self._senders:
@@ -90,7 +109,13 @@ class Worker:
             sender.add(source)
             own.append((sender, source))
         adopter = Adopter(
-            self._arguments.directory, feed.run, self._senders, committer, self._say, keep_lines=keep_lines
+            self._arguments.directory,
+            feed.run,
+            self._senders,
+            committer,
+            self._say,
+            keep_lines=keep_lines,
+            budget=budget,
         )
         for sender in self._senders:
             sender.more = adopter.advance
@@ -104,11 +129,36 @@ class Worker:
         upkeep = asyncio.create_task(self._upkeep(adopter))
         await self._until_drain()
         upkeep.cancel()
-        if not self._orphaned.is_set():
+        if self._roomy.is_set() and not self._drain_began.is_set():
+            self.again = True
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            committer.flush(0.5)
+        elif not self._orphaned.is_set():
             await self._finish()
             committer.flush(0.5)
             self._tell_damage(adopter)
             self._tell_what_is_left([*own, *adopter.sources])
+
+    def _plan(self, shrunk: int) -> Budget:
+        others = max(0, (self._container.memory_held_bytes() or 0) - _own_bytes())
+        return plan(self._settings.sinks, self._limit, others, shrunk)
+
+    def _tell_left_out(self) -> None:
+        """At the first start, and at one that leaves out more than the one before."""
+        left_out, limit, shrunk = self._budget.left_out, self._limit, self._arguments.shrunk
+        if not left_out or (self._arguments.restarts and shrunk != 1 and self._plan(shrunk - 1).left_out == left_out):
+            return
+        titles = [entry.title for entry in REGISTRY if entry.name in left_out]
+        names = " and ".join((", ".join(titles[:-1]), titles[-1]) if titles[1:] else titles)
+        room = f"the container's memory limit of {limit // MIB} MiB" if limit else "the memory there is"
+        enough = f"; {-(-self._budget.needed_bytes // MIB)} MiB would hold all" if self._budget.needed_bytes else ""
+        self._say(
+            f"{names} {'is' if len(titles) == 1 else 'are'} left out, for {room} does not hold all sinks beside the "
+            f"agent{enough}: their lines wait in the journal, whose oldest are dropped when it is full, "
+            "and go out once there is more memory"
+        )
 
     def _add_sender(self, entry: SinkEntry) -> None:
         try:
@@ -118,7 +168,7 @@ class Worker:
                     sink_builder(entry, self._environ),
                     self._settings.flush_interval,
                     self._say,
-                    IN_FLIGHT_BYTES // len(self._settings.sinks),
+                    self._budget,
                 )
             )
         except Exception as error:  # noqa: BLE001 (one sink that cannot be loaded is not to take the others with it)
@@ -150,7 +200,7 @@ class Worker:
     async def _until_drain(self) -> None:
         """Until the drain begins or the supervisor is gone. A sender that fails takes the worker with it: restarted."""
         ends: list[asyncio.Task[Any]] = [
-            asyncio.create_task(event.wait()) for event in (self._drain_began, self._orphaned)
+            asyncio.create_task(event.wait()) for event in (self._drain_began, self._orphaned, self._roomy)
         ]
         try:
             done, _ = await asyncio.wait([*ends, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -196,9 +246,14 @@ class Worker:
                 )
 
     async def _upkeep(self, adopter: Adopter) -> None:
+        started = time.monotonic()
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
             gc.collect()
+            if self._budget.left_out and time.monotonic() - started >= ROOMY_SECONDS:
+                now = self._plan(0)
+                if len(now.left_out) < len(self._budget.left_out):
+                    self._roomy.set()
             self._tell_damage(adopter)
             if await self._disk_moves():
                 adopter.look()
@@ -243,6 +298,13 @@ class Worker:
                 f"what was delivered cannot be noted in {self._feed.run} ({_in_words(error)}): "
                 "lines may be sent twice after a restart"
             )
+
+
+def _own_bytes() -> int:
+    """Of this process alone, not of a file."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        _, resident, shared, *_ = map(int, file.read().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _in_words(error: BaseException) -> str:

@@ -191,9 +191,10 @@ class Window:
 class RunReader:
     """Reads one run's segments. Not for several threads at once."""
 
-    def __init__(self, run: str, facts: Facts | None = None) -> None:
+    def __init__(self, run: str, facts: Facts | None = None, window_bytes: int = WINDOW_BYTES) -> None:
         """Raises FileNotFoundError when the run holds no readable facts."""
         self.run = run
+        self._window_bytes = window_bytes
         found = facts or read_facts(run)
         if found is None:
             raise FileNotFoundError(2, "no readable segment", run)
@@ -214,13 +215,13 @@ class RunReader:
         """
         if not self._open(state.segment):
             following = evicted_between(list_segments(self.run), state.segment)
-            return 0 if following is None else WINDOW_BYTES
+            return 0 if following is None else self._window_bytes
         info = os.fstat(self._fd)
         pending = info.st_size - (state.offset if self._index == state.segment else 0)
         more = self._index != state.segment or self._following()
         if pending <= 0 and not info.st_nlink and not more:
             self.close()
-        return max(0, pending) + (WINDOW_BYTES if more else 0)
+        return max(0, pending) + (self._window_bytes if more else 0)
 
     def read(self, state: State, dead: bool = False) -> tuple[Window, State]:
         """What follows ``state``, and the state after it.
@@ -243,7 +244,7 @@ class RunReader:
     def _fill(self, cut: _Cut) -> bool:
         """Read frames up to the window's end; whether the journal ends here for now."""
         segment = cut.segment
-        stop = (cut.offset // WINDOW_BYTES + 1) * WINDOW_BYTES
+        stop = (cut.offset // self._window_bytes + 1) * self._window_bytes
         base = cut.offset
         buffer = os.pread(self._fd, stop - base + SLACK_BYTES, base)
         while cut.segment == segment and cut.offset < stop:

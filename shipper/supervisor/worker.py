@@ -1,5 +1,9 @@
 """The worker as a process: started once the journal is open, restarted when it dies, woken and ended through a pipe.
 
+The kernel may end it at the container's memory limit, and before any process of the agent's. Then it is started again
+with smaller batches, or fewer sinks (`--shrunk N`, see config.budget), and not before there is room for it at all. It
+ends with AGAIN by itself when there is more memory than what it was started with.
+
 One pipe for the whole run, of which we keep both ends: what was written while no worker lived is read by the next one.
 It ends when we do. The protocol, single bytes: w, something was appended; t, the agent was asked to end; d, capture is
 over, deliver and exit 0; q, one last second.
@@ -13,6 +17,7 @@ import os
 import termios
 
 from shipper import messages
+from shipper.config.container import Container
 from shipper.supervisor.spawn import ALL_SIGNALS
 
 TYPE_CHECKING = False
@@ -27,22 +32,30 @@ HEALTHY_SECONDS = 60.0  # of life, after which the next death counts as a first 
 DRAIN_RETRY = 0.5
 SAY_AGAIN_SECONDS = 600.0
 
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+LONGEST_OOM_DELAY = 60.0  # a start costs 0.4 s of CPU
+MIB = 1 << 20
+LEAST_BYTES = 26 * MIB  # config.budget's, which is not imported here
+LOOK_SECONDS = 2.0  # how often it is looked whether there is room again
+OOM_SCORE_ADJ = b"1000"
+
 
 class Backoff:
     """When a worker that died is started again, and whether to say so. Pure; times are monotonic seconds."""
 
-    __slots__ = ("_delay", "_said_at")
+    __slots__ = ("_delay", "_longest", "_said_at")
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = LONGEST_DELAY) -> None:
         self._delay = FIRST_DELAY
+        self._longest = longest
         self._said_at: float | None = None
 
     def died(self, started_at: float, now: float) -> tuple[float, bool]:
         """Seconds until the next start; true when this death is worth a message: the first, and when it goes on."""
         healthy = now - started_at >= HEALTHY_SECONDS
         delay = FIRST_DELAY if healthy else self._delay
-        self._delay = min(delay * 2, LONGEST_DELAY)
-        goes_on = healthy or delay == LONGEST_DELAY
+        self._delay = min(delay * 2, self._longest)
+        goes_on = healthy or delay == self._longest
         say = self._said_at is None or (goes_on and now - self._said_at >= SAY_AGAIN_SECONDS)
         if say:
             self._said_at = now
@@ -87,15 +100,25 @@ class Worker:
         self._restarts = 0
         self._started_at = 0.0
         self._backoff = Backoff()
+        self._oom_backoff = Backoff(LONGEST_OOM_DELAY)
+        self._container = Container()
+        self._oom_kills: int | None = None  # before this one was started
+        self._shrunk = 0
         self._told = False
         self._draining = False
         self._quitting = False
 
     def start(self, now: float) -> None:
+        if self._shrunk and not self._draining and not self._has_room():
+            self.due = now + LOOK_SECONDS
+            return
         self.due = None
         self._started_at = now
+        self._oom_kills = self._container.oom_kills()
         control_fd = self._control.read_fd
         command = self._command(control_fd, self._restarts)
+        if self._shrunk:
+            command = [*command, "--shrunk", str(self._shrunk)]
         stderr = messages.stderr()
         kept = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (control_fd, self._lock_fd) if fd >= 0]  # not closed on exec
         try:
@@ -111,6 +134,7 @@ class Worker:
         except OSError as error:
             self._died(f"could not be started ({error.strerror})", now)
             return
+        self._first_in_line()
         # The one before it may have read these.
         if self._told:
             self._control.send(TOLD)
@@ -124,6 +148,16 @@ class Worker:
         if self._quitting or (code == 0 and self._draining):
             self.finished = True
             return
+        if code == AGAIN and not self._draining:
+            self._shrunk = 0
+            self._restarts += 1
+            self.due = now
+            return
+        if code == -_signal.SIGKILL and self._oom_kills is not None:
+            kills = self._container.oom_kills()
+            if kills is not None and kills > self._oom_kills:
+                self._met_the_limit(now)
+                return
         self._died(f"ended by signal {-code}" if code < 0 else f"ended with status {code}", now)
 
     def _died(self, how: str, now: float) -> None:
@@ -137,6 +171,41 @@ class Worker:
                 f"the process that forwards the lines {how}: it is started again, and goes on where it was; "
                 "the agent is not affected."
             )
+
+    def _met_the_limit(self, now: float) -> None:
+        """The kernel ended it for want of memory."""
+        delay, say = self._oom_backoff.died(self._started_at, now)
+        if self._draining:
+            delay = min(delay, DRAIN_RETRY)
+        self._restarts += 1
+        self._shrunk += 1
+        self.due = now + delay
+        if say:
+            limit = self._container.memory_limit_bytes()
+            what = f"the container's memory limit of {limit // MIB} MiB" if limit else "a lack of memory"
+            messages.say(
+                f"the process that forwards the lines was ended by {what}: no line is lost for that, and it starts "
+                "again with smaller batches once there is room; the agent is not affected."
+            )
+
+    def _has_room(self) -> bool:
+        """Whether a start does not end at the limit at once, as far as can be told."""
+        limit, held = self._container.memory_limit_bytes(), self._container.memory_held_bytes()
+        return limit is None or held is None or limit - held >= LEAST_BYTES
+
+    def _first_in_line(self) -> None:
+        """For the OOM killer, from its first page on: its own first steps come some 10 ms later, and at the limit an
+        agent that is larger would be ended for what this start takes."""
+        try:
+            fd = os.open(f"/proc/{self.pid}/oom_score_adj", os.O_WRONLY)
+        except OSError:
+            return
+        try:
+            os.write(fd, OOM_SCORE_ADJ)
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
     def told(self) -> None:
         """The agent was asked to end."""

@@ -30,7 +30,7 @@ IN_A_CONTAINER = {
             "memory.max": "67108864\n",
             "memory.current": "41943040\n",
             "memory.peak": "50331648\n",
-            "memory.stat": "anon 1000\nfile 9000\ninactive_file 1048576\nactive_file 4096\n",
+            "memory.stat": "anon 20971520\nshmem 1048576\nkernel 2097152\ninactive_file 1048576\nactive_file 4096\n",
             "memory.events": "low 0\nhigh 0\nmax 31\noom 2\noom_kill 3\noom_group_kill 0\n",
         },
     ),
@@ -42,7 +42,8 @@ IN_A_CONTAINER = {
             "memory/memory.limit_in_bytes": "67108864\n",
             "memory/memory.usage_in_bytes": "41943040\n",
             "memory/memory.max_usage_in_bytes": "50331648\n",
-            "memory/memory.stat": "inactive_file 5\ntotal_inactive_file 1048576\n",
+            "memory/memory.kmem.usage_in_bytes": "2097152\n",
+            "memory/memory.stat": "rss 5\ntotal_rss 20971520\ntotal_shmem 1048576\ntotal_inactive_file 1048576\n",
             "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
         },
     ),
@@ -56,6 +57,7 @@ def test_both_versions_say_the_same(tmp_path: Path, membership: Path, names: str
     assert container.cpu_quota() == 1.5
     assert container.memory_limit_bytes() == 67108864
     assert container.memory_use_bytes() == 41943040 - 1048576
+    assert container.memory_held_bytes() == (20 + 1 + 2) << 20
     assert container.memory_peak_bytes() == 50331648
     assert container.oom_kills() == 3
 
@@ -113,6 +115,7 @@ def test_the_least_limit_of_the_cgroups_above_acts(tmp_path: Path, membership: P
 def test_a_missing_directory_leaves_no_trace(tmp_path: Path) -> None:
     container = Container(str(tmp_path / "nowhere"), str(tmp_path / "nothing"))
     assert container.memory_use_bytes() is None
+    assert container.memory_held_bytes() is None
     assert container.memory_peak_bytes() is None
     assert container.oom_kills() is None
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shipper.config.budget import QUEUE_BYTES
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
 from shipper.delivery.sender import Sender
-from shipper.delivery.source import QUEUE_BYTES, RECORD_BYTES, Source
+from shipper.delivery.source import RECORD_BYTES, Source
 from shipper.journal.cursor import CursorFile
 from shipper.sinks.base import Limits
 from tests.delivery.delivery_helpers import MIB, begin_run, end_run, messages_of, print_lines, raise_error

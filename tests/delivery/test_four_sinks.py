@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import pytest
 from tenacity import wait_random_exponential
 
+from shipper.config.budget import Budget
 from shipper.config.registry import SinkEntry
 from shipper.delivery import retry
 from shipper.delivery import sender as sender_module
@@ -274,12 +275,14 @@ class Delivery:
         self.sources: list[Source] = []
         interval = chance.choice([0.0, 0.01, 0.05])
         for name, provider in providers.items():
+            budget = Budget([name], in_flight=chance.choice([2000, 100_000, MIB]))
+            budget.most_requests = 16
             sender = Sender(
                 SinkEntry(name, (), "tests:Wild", name),
                 lambda provider=provider: Wild(provider),  # type: ignore[misc]
                 interval,
                 lambda text: None,
-                chance.choice([2000, 100_000, MIB]),
+                budget,
             )
             source = Source(self.feed, CursorFile(run, name), committer, adopted=False)
             sender.add(source)

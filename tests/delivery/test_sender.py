@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from shipper.config.budget import Budget
 from shipper.config.registry import SinkEntry
 from shipper.delivery.commits import Committer
 from shipper.delivery.sender import Sender
@@ -432,7 +433,9 @@ async def test_as_many_requests_are_under_way_as_the_provider_bears(tmp_path: Pa
 async def test_lines_under_way_are_bounded_in_bytes(tmp_path: Path) -> None:
     sink = Slow()
     bench = Bench(tmp_path, [f"line {n}" for n in range(1, 4001)], sink)
-    bench.sender = Sender(ENTRY, lambda: sink, 0.0, bench.said.append, 50_000)  # two requests of some 31,000
+    budget = Budget([ENTRY.name], in_flight=50_000)  # two requests of some 31,000
+    budget.most_requests = 16
+    bench.sender = Sender(ENTRY, lambda: sink, 0.0, bench.said.append, budget)
     bench.sender.add(bench.source)
     task = asyncio.create_task(bench.drain())
     for first in range(1, 2001, 100):
