@@ -23,7 +23,8 @@ from shipper.delivery.feed import Feed
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import Source
 from shipper.journal.cursor import CursorFile
-from shipper.journal.runs import LOCK
+from shipper.journal.directory import default_max_bytes, memory_limit_of
+from shipper.journal.runs import LOCK, used_bytes
 from shipper.sinks.base import SettingError
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Worker:
 
     def _plan(self, shrunk: int) -> Budget:
         others = max(0, (self._container.memory_held_bytes() or 0) - _own_bytes())
+        others += _journal_to_come(self._arguments.directory, self._settings.journal_max_bytes)
         return plan(self._settings.sinks, self._limit, others, shrunk)
 
     def _tell_left_out(self) -> None:
@@ -298,6 +300,19 @@ class Worker:
                 f"what was delivered cannot be noted in {self._feed.run} ({_in_words(error)}): "
                 "lines may be sent twice after a restart"
             )
+
+
+def _journal_to_come(directory: str, max_bytes: int | None) -> int:
+    """Bytes that the journal may still grow by, where it is in memory."""
+    limit = memory_limit_of(directory)
+    if limit is None:
+        return 0
+    try:
+        used = used_bytes(directory)
+        bound = min(max_bytes, limit // 2) if max_bytes else default_max_bytes(directory, used)
+    except OSError:
+        return 0
+    return max(0, bound - used)
 
 
 def _own_bytes() -> int:

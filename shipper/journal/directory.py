@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from shipper import messages
 from shipper.config.container import Container
 
 MIB = 1 << 20
@@ -14,6 +15,7 @@ MIN_MAX_BYTES = MIB
 MIN_SEGMENT_BYTES = 64 << 10
 MAX_SEGMENT_BYTES = 8 * MIB
 TMPFS_SHARE = 0.05  # of the container's memory limit: a tmpfs is charged to it
+MOST_TMPFS_SHARE = 0.5  # the same, where a bound was asked for
 
 
 def prepare(path: str) -> None:
@@ -55,11 +57,28 @@ def default_max_bytes(path: str, used_bytes: int) -> int:
     """
     disk = os.statvfs(path)
     bound = min(DEFAULT_MAX_BYTES, (disk.f_bavail * disk.f_frsize + used_bytes) // 2)
-    if file_system(path) in ("tmpfs", "ramfs"):
-        limit = Container().memory_limit_bytes()
-        if limit is not None:
-            bound = min(bound, int(limit * TMPFS_SHARE))
+    limit = memory_limit_of(path)
+    if limit is not None:
+        bound = min(bound, int(limit * TMPFS_SHARE))
     return max(bound, MIN_MAX_BYTES)
+
+
+def chosen_max_bytes(path: str, wanted_bytes: int) -> int:
+    """The bound that was asked for; on a tmpfs at most half of the memory limit, which is said."""
+    limit = memory_limit_of(path)
+    if limit is None or wanted_bytes <= limit * MOST_TMPFS_SHARE:
+        return wanted_bytes
+    bound = max(int(limit * MOST_TMPFS_SHARE), MIN_MAX_BYTES)
+    messages.say(
+        f"SHIPPER_JOURNAL_MAX is {wanted_bytes // MIB} MiB, but {path} is memory (a tmpfs), and the container's memory "
+        f"limit is {limit // MIB} MiB: {bound // MIB} MiB are used, half of it; set SHIPPER_DIR to a volume for more."
+    )
+    return bound
+
+
+def memory_limit_of(path: str) -> int | None:
+    """The container's memory limit, where what is written to ``path`` counts against it."""
+    return Container().memory_limit_bytes() if file_system(path) in ("tmpfs", "ramfs") else None
 
 
 def segment_bytes(max_bytes: int) -> int:

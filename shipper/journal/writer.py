@@ -79,7 +79,10 @@ class JournalWriter:
     @classmethod
     def _create(cls, directory: str, facts: Facts, journal_max_bytes: int | None) -> JournalWriter:
         place.prepare(directory)
-        max_bytes = journal_max_bytes or place.default_max_bytes(directory, runs.used_bytes(directory))
+        if journal_max_bytes:
+            max_bytes = place.chosen_max_bytes(directory, journal_max_bytes)
+        else:
+            max_bytes = place.default_max_bytes(directory, runs.used_bytes(directory))
         final = os.path.join(directory, runs.run_name(facts.started_ns, facts.run))
         # made under another name, so that nobody can take it for a dead run before its lock is held
         path = final + ".new"

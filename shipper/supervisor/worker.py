@@ -148,7 +148,7 @@ class Worker:
         if self._quitting or (code == 0 and self._draining):
             self.finished = True
             return
-        if code == AGAIN and not self._draining:
+        if code == AGAIN and not self._draining and now - self._started_at >= HEALTHY_SECONDS:
             self._shrunk = 0
             self._restarts += 1
             self.due = now
