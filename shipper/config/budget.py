@@ -11,6 +11,8 @@ files are mapped in the worker, 6 of them also in the supervisor, and most are u
 
 from __future__ import annotations
 
+from shipper.config.container import MARGIN_SHARE, MAX_MARGIN_BYTES, margin_bytes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +45,6 @@ peak was 20 to 24 MiB above idle."""
 LEAST_IN_FLIGHT_BYTES = 512 << 10
 LEAST_BYTES = BASE_BYTES + TLS_BYTES + WORK_FACTOR * LEAST_IN_FLIGHT_BYTES
 """With the cheapest sink and the smallest batches. With less to be had a start ends at the limit."""
-SPARED_SHARE = 16  # of the limit, one such part is left to the agent for growing
 SMALLEST_REQUEST_BYTES = 64 << 10
 EVENT_BYTES = 400  # decoded, of a short line
 
@@ -101,9 +102,10 @@ def plan(sinks: Sequence[str], limit: int | None, others: int = 0, shrunk: int =
     kept = [name for name in SINKS if name in sinks] + [name for name in sinks if name not in SINKS]
     needed = 0
     if limit is not None:
-        room = limit - limit // SPARED_SHARE - CODE_BYTES - others
+        room = limit - margin_bytes(limit) - CODE_BYTES - others
         least = WORK_FACTOR * LEAST_IN_FLIGHT_BYTES
-        needed = -(-(idle_bytes(sinks) + least + CODE_BYTES + others) * SPARED_SHARE // (SPARED_SHARE - 1))
+        needed = idle_bytes(sinks) + least + CODE_BYTES + others
+        needed += min(needed // (MARGIN_SHARE - 1) + 1, MAX_MARGIN_BYTES)
         while idle_bytes(kept) > idle_bytes(kept[:1]) and idle_bytes(kept) + least > room:
             del kept[-1]
         in_flight = min(in_flight, max(LEAST_IN_FLIGHT_BYTES, (room - idle_bytes(kept)) // WORK_FACTOR))

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 NO_LIMIT = 1 << 60  # bytes; what v1 says where there is none is above it
 
+MARGIN_SHARE = 16  # of the memory limit one such part, at most MAX_MARGIN_BYTES, is left to the agent for growing
+MAX_MARGIN_BYTES = 16 << 20
+
+
+def margin_bytes(limit: int) -> int:
+    """What is to stay free under a memory limit, so that the agent meets it no sooner than without us."""
+    return min(limit // MARGIN_SHARE, MAX_MARGIN_BYTES)
+
 
 class Container:
     """Reads the files anew at each question. Everything is None where it cannot be told or there is no such limit."""

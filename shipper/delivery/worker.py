@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from shipper import messages
 from shipper.config.budget import MIB, plan
-from shipper.config.container import Container
+from shipper.config.container import Container, margin_bytes
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
 from shipper.delivery import control, priority, throttle
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from shipper.sinks.base import Sink
 
 AGAIN = 75  # the status with which it asks the supervisor for a start at once
+SHORT = 76  # memory is short: a start with smaller batches is wanted, later
+GROWTH_BYTES = 100 << 20  # a second, that is kept up with; each look costs 0.1 ms
+WATCH_SECONDS = (0.05, 1.0)
 ROOMY_SECONDS = 600.0  # left out sinks are tried again when there has been memory for them, not sooner after a start
 UPKEEP_SECONDS = 60.0  # dead runs are looked for, and cycles collected, this often
 TERM_INTERVAL = 0.2  # after TERM a line waits at most this long
@@ -68,7 +71,7 @@ def main() -> int:
         messages.flush(0.2)
         return 1
     messages.flush(0.2)
-    return AGAIN if worker.again else 0
+    return worker.status
 
 
 class Worker:
@@ -82,8 +85,8 @@ class Worker:
         self._budget = self._plan(arguments.shrunk)
         self._senders: list[Sender] = []
         self._tasks: dict[asyncio.Task[None], Sender] = {}
-        self.again = False  # ends because there is memory for more sinks now
-        self._roomy = asyncio.Event()
+        self.status = 0  # to end with; AGAIN when there is memory for more sinks now
+        self._enough = asyncio.Event()
         self._drain_began = asyncio.Event()
         self._orphaned = asyncio.Event()
         self._deadline = 0.0
@@ -127,11 +130,11 @@ class Worker:
         self._tasks = {asyncio.create_task(sender.run(), name=sender.name): sender for sender in self._senders}
         priority.step_back_as_session()
         control.listen(self._arguments.control_fd, self._heard, self._orphaned.set)
-        upkeep = asyncio.create_task(self._upkeep(adopter))
+        minders = [asyncio.create_task(self._upkeep(adopter)), asyncio.create_task(self._watch_memory())]
         await self._until_drain()
-        upkeep.cancel()
-        if self._roomy.is_set() and not self._drain_began.is_set():
-            self.again = True
+        for minder in minders:
+            minder.cancel()
+        if self._enough.is_set() and not self._drain_began.is_set():
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -202,7 +205,7 @@ class Worker:
     async def _until_drain(self) -> None:
         """Until the drain begins or the supervisor is gone. A sender that fails takes the worker with it: restarted."""
         ends: list[asyncio.Task[Any]] = [
-            asyncio.create_task(event.wait()) for event in (self._drain_began, self._orphaned, self._roomy)
+            asyncio.create_task(event.wait()) for event in (self._drain_began, self._orphaned, self._enough)
         ]
         try:
             done, _ = await asyncio.wait([*ends, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -255,7 +258,8 @@ class Worker:
             if self._budget.left_out and time.monotonic() - started >= ROOMY_SECONDS:
                 now = self._plan(0)
                 if len(now.left_out) < len(self._budget.left_out):
-                    self._roomy.set()
+                    self.status = AGAIN
+                    self._enough.set()
             self._tell_damage(adopter)
             if await self._disk_moves():
                 adopter.look()
@@ -288,6 +292,20 @@ class Worker:
         except RuntimeError:  # no thread to be had
             return False
         return await moves
+
+    async def _watch_memory(self) -> None:
+        """Makes room before the limit is met: the kernel may end the agent for pages of ours that are not free yet."""
+        limit = self._limit
+        if limit is None:
+            return
+        margin = margin_bytes(limit)
+        while (held := self._container.memory_held_bytes()) is not None:
+            spare = limit - held - margin
+            if spare <= 0:
+                self.status = SHORT
+                self._enough.set()
+                return
+            await asyncio.sleep(min(max(spare / GROWTH_BYTES, WATCH_SECONDS[0]), WATCH_SECONDS[1]))
 
     def _tell_damage(self, adopter: Adopter) -> None:
         for feed in (self._feed, *adopter.feeds):

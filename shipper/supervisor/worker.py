@@ -1,8 +1,9 @@
 """The worker as a process: started once the journal is open, restarted when it dies, woken and ended through a pipe.
 
-The kernel may end it at the container's memory limit, and before any process of the agent's. Then it is started again
-with smaller batches, or fewer sinks (`--shrunk N`, see config.budget), and not before there is room for it at all. It
-ends with AGAIN by itself when there is more memory than what it was started with.
+It is not started before there is room for it under the container's memory limit. When that comes near it ends by itself
+(SHORT), and where memory grew too quickly for that the kernel ends it before any process of the agent's; then it is
+started again with smaller batches, or fewer sinks (`--shrunk N`, see config.budget). It ends with AGAIN when there is
+more memory than what it was started with.
 
 One pipe for the whole run, of which we keep both ends: what was written while no worker lived is read by the next one.
 It ends when we do. The protocol, single bytes: w, something was appended; t, the agent was asked to end; d, capture is
@@ -17,7 +18,7 @@ import os
 import termios
 
 from shipper import messages
-from shipper.config.container import Container
+from shipper.config.container import Container, margin_bytes
 from shipper.supervisor.spawn import ALL_SIGNALS
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ HEALTHY_SECONDS = 60.0  # of life, after which the next death counts as a first 
 DRAIN_RETRY = 0.5
 SAY_AGAIN_SECONDS = 600.0
 
-AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+AGAIN, SHORT = 75, 76  # statuses of its end: as delivery.worker has them
 LONGEST_OOM_DELAY = 60.0  # a start costs 0.4 s of CPU
 MIB = 1 << 20
 LEAST_BYTES = 26 * MIB  # config.budget's, which is not imported here
@@ -104,12 +105,13 @@ class Worker:
         self._container = Container()
         self._oom_kills: int | None = None  # before this one was started
         self._shrunk = 0
+        self._no_room_said = False
         self._told = False
         self._draining = False
         self._quitting = False
 
     def start(self, now: float) -> None:
-        if self._shrunk and not self._draining and not self._has_room():
+        if not self._draining and not self._has_room():
             self.due = now + LOOK_SECONDS
             return
         self.due = None
@@ -153,6 +155,9 @@ class Worker:
             self._restarts += 1
             self.due = now
             return
+        if code == SHORT:
+            self._met_the_limit(now)
+            return
         if code == -_signal.SIGKILL and self._oom_kills is not None:
             kills = self._container.oom_kills()
             if kills is not None and kills > self._oom_kills:
@@ -173,7 +178,7 @@ class Worker:
             )
 
     def _met_the_limit(self, now: float) -> None:
-        """The kernel ended it for want of memory."""
+        """The kernel ended it for want of memory, or it itself before that came to it."""
         delay, say = self._oom_backoff.died(self._started_at, now)
         if self._draining:
             delay = min(delay, DRAIN_RETRY)
@@ -185,13 +190,25 @@ class Worker:
             what = f"the container's memory limit of {limit // MIB} MiB" if limit else "a lack of memory"
             messages.say(
                 f"the process that forwards the lines was ended by {what}: no line is lost for that, and it starts "
-                "again with smaller batches once there is room; the agent is not affected."
+                "again with smaller batches once there is room."
             )
 
     def _has_room(self) -> bool:
         """Whether a start does not end at the limit at once, as far as can be told."""
-        limit, held = self._container.memory_limit_bytes(), self._container.memory_held_bytes()
-        return limit is None or held is None or limit - held >= LEAST_BYTES
+        limit = self._container.memory_limit_bytes()
+        if limit is None:
+            return True
+        held = self._container.memory_held_bytes()
+        if held is None or limit - held >= LEAST_BYTES + 2 * margin_bytes(limit):
+            return True
+        if not self._restarts and not self._no_room_said:
+            self._no_room_said = True
+            messages.say(
+                f"the container's memory limit of {limit // MIB} MiB leaves no room beside the agent for the process "
+                f"that forwards the lines, which needs {LEAST_BYTES // MIB} MiB: they wait in the journal, whose "
+                "oldest are dropped when it is full, until there is."
+            )
+        return False
 
     def _first_in_line(self) -> None:
         """For the OOM killer, from its first page on: its own first steps come some 10 ms later, and at the limit an

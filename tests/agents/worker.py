@@ -14,6 +14,8 @@ def note(text: str) -> None:
 
 
 note(f"start {restarts} {os.getpid()} {os.getsid(0)}")
+if "--shrunk" in status:
+    note(f"shrunk {status[-1]}")
 if status:
     sys.exit(int(status[0]))
 while heard := os.read(control_fd, 1):

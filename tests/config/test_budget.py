@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from shipper.config import budget
 from shipper.config.budget import IN_FLIGHT_BYTES, LEAST_BYTES, LEAST_IN_FLIGHT_BYTES, MIB, SINKS, idle_bytes, plan
 from shipper.config.registry import REGISTRY
+from shipper.delivery import worker as delivery
 from shipper.delivery.priority import OOM_SCORE_ADJ
 from shipper.journal.reader import WINDOW_BYTES
 from shipper.supervisor import worker
@@ -24,6 +25,7 @@ def test_the_cost_of_each_sink_is_known_the_cheapest_first() -> None:
 
 def test_what_others_say_without_importing_it_is_the_same() -> None:
     assert worker.LEAST_BYTES == LEAST_BYTES
+    assert (worker.AGAIN, worker.SHORT) == (delivery.AGAIN, delivery.SHORT)
     assert worker.OOM_SCORE_ADJ == OOM_SCORE_ADJ
     assert budget.WINDOW_BYTES == WINDOW_BYTES
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shipper.supervisor.worker import LONGEST_DELAY, SAY_AGAIN_SECONDS, Backoff, Control
+from shipper.supervisor.worker import AGAIN, LONGEST_DELAY, SAY_AGAIN_SECONDS, SHORT, Backoff, Control
+from tests.bench.common import children
 from tests.helpers import wait_until
 from tests.supervisor.wrapping import AGENTS, PYTHON, SIGNALS, SLACK, read_line, ready_pid, run, wrap
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SLEEPER = [PYTHON, "-I", "-c", "import time; time.sleep(30)"]
 
@@ -88,6 +87,47 @@ def test_one_that_dies_is_restarted_with_back_off_and_said_once(tmp_path: Path, 
     assert process.returncode == 7
     assert [start[1] for start in starts(notes)][:4] == ["0", "1", "2", "3"]
     assert err.count(b"the process that forwards the lines ended with status 5") == 1
+
+
+def test_one_that_ends_for_want_of_memory_says_so_once_and_the_next_is_told_to_take_less(
+    tmp_path: Path, notes: Path
+) -> None:
+    process = wrap(tmp_path, SIGNALS, worker(notes, str(SHORT)), env={"SHIPPER_DRAIN_TIMEOUT": "0"})
+    ready_pid(process)
+    wait_until(lambda: len(starts(notes)) == 3, what="two restarts")
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert [line for line in read(notes) if line.startswith("shrunk")][:2] == ["shrunk 1", "shrunk 2"]
+    assert err.count(b"no line is lost for that, and it starts again with smaller batches") == 1
+    assert err.count(b"shipper: the process that forwards") == 1
+
+
+def test_one_that_asks_for_a_start_too_soon_is_backed_off_like_any_that_dies(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, worker(notes, str(AGAIN)), env={"SHIPPER_DRAIN_TIMEOUT": "0"})
+    ready_pid(process)
+    begun = time.monotonic()
+    wait_until(lambda: len(starts(notes)) == 4, what="three restarts")
+    assert time.monotonic() - begun > 0.65
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=20)
+    assert f"ended with status {AGAIN}".encode() in err
+
+
+def test_it_is_first_in_line_for_the_oom_killer_before_it_has_done_a_step_of_its_own(tmp_path: Path) -> None:
+    parts = {"sinks": ["datadog"], "worker": SLEEPER}
+    process = wrap(tmp_path, SIGNALS, parts, env={"SHIPPER_DRAIN_TIMEOUT": "0"})
+    agent = ready_pid(process)
+    found: list[int] = []
+
+    def there() -> bool:
+        found[:] = [pid for pid in children(process.pid) if pid != agent]
+        return bool(found) and Path(f"/proc/{found[0]}/oom_score_adj").read_text() == "1000\n"
+
+    wait_until(there, what="its place in the line")
+    assert Path(f"/proc/{agent}/oom_score_adj").read_text() == Path("/proc/self/oom_score_adj").read_text()
+    process.send_signal(signal.SIGRTMAX)
+    process.communicate(timeout=20)
 
 
 def test_one_that_is_killed_is_restarted_and_hears_of_the_term_again(tmp_path: Path, notes: Path) -> None:
