@@ -173,3 +173,19 @@ def test_a_worker_that_meets_the_limit_is_named_and_started_again_and_no_line_is
     assert kills in ((0,) if pause else (1, 2))
     assert [event["message"] for request in requests for event in request.events()] == ["before", "after"]
     assert said.count("shipper: ") == 1  # no other was started, to be ended too, while there was no room
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("asked_for", "most"), [("", 96 * 0.05), ("80MiB", 96 / 2)], ids=["by itself", "asked for"])
+def test_a_journal_in_memory_is_bounded_by_the_limit(image: str, asked_for: str, most: float) -> None:
+    env = {**variables("http://127.0.0.1:9", ["datadog"]), **({"SHIPPER_JOURNAL_MAX": asked_for} if asked_for else {})}
+    script = 'yes "$(printf %01000d 0)" | head -c 60000000; touch /done; exec sleep 600'
+    options = limited(96, "--tmpfs", "/var/lib/shipper")
+    with engine.Running(image, "sh", "-c", script, options=options, env=env) as container:
+        wait_until(lambda: container.exec("test", "-e", "/done").status == 0, 60, "the end of the flood")
+        used = int(container.exec("du", "-sk", "/var/lib/shipper").stdout.split()[0]) / 1024
+        assert most * 0.8 < used < most * 1.1
+        assert oom_kills(container.pid) == 0
+        said = container.logs().stderr.decode()
+    wanted = "SHIPPER_JOURNAL_MAX is 80 MiB, but /var/lib/shipper is memory (a tmpfs), and the container's memory limit"
+    assert said.count(f"{wanted} is 96 MiB: 48 MiB are used, half of it") == bool(asked_for)
