@@ -7,8 +7,8 @@ CPU quota  ``cpu.max``: quota and period, in µs   ``cpu.cfs_quota_us`` (-1: non
 limit      ``memory.max`` ("max": none)           ``memory.limit_in_bytes`` (2^63 less a page: none)
 use        ``memory.current``                     ``memory.usage_in_bytes``
            less ``inactive_file`` of memory.stat  less ``total_inactive_file`` of memory.stat
-held       ``anon``, ``shmem``, ``kernel`` (5.18)   ``total_rss``, ``total_shmem`` of memory.stat,
-           of memory.stat                         ``memory.kmem.usage_in_bytes``
+held       ``anon``, ``shmem``, ``kernel`` (5.18)  ``total_rss``, ``total_shmem`` of memory.stat,
+           less ``slab_reclaimable``              ``memory.kmem.usage_in_bytes``
 peak       ``memory.peak`` (Linux 5.19)           ``memory.max_usage_in_bytes``
 kills      ``oom_kill`` of memory.events          ``oom_kill`` of memory.oom_control (Linux 4.13)
 =========  =====================================  =========================================================
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NO_LIMIT = 1 << 60  # bytes; what v1 says where there is none is above it
+
+MOST_KERNEL_BYTES = 8 << 20  # v1 does not say how much of it are names of files, which can be taken back
 
 MARGIN_SHARE = 16  # of the memory limit one such part, at most MAX_MARGIN_BYTES, is left to the agent for growing
 MAX_MARGIN_BYTES = 16 << 20
@@ -84,10 +86,11 @@ class Container:
         for place in self._places("memory"):
             stat = _fields(f"{place}/memory.stat")
             if "anon" in stat:
-                return stat["anon"] + stat.get("shmem", 0) + stat.get("kernel", 0)
+                kernel = max(0, stat.get("kernel", 0) - stat.get("slab_reclaimable", 0))
+                return stat["anon"] + stat.get("shmem", 0) + kernel
             if "total_rss" in stat:
                 kernel = _number(f"{place}/memory.kmem.usage_in_bytes") or 0
-                return stat["total_rss"] + stat.get("total_shmem", 0) + kernel
+                return stat["total_rss"] + stat.get("total_shmem", 0) + min(kernel, MOST_KERNEL_BYTES)
         return None
 
     def memory_peak_bytes(self) -> int | None:

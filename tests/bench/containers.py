@@ -7,6 +7,7 @@ Needs a Docker engine (and for the frozen disk root, mkfs.ext4 and fsfreeze); wi
 - Tick: every 20 ms, each with 1 ms of work and a line of 150 bytes; late is what `sleep` took too long. Counted while
   1,000,000 lines that an earlier run left are on their way, at most for `SECONDS`; without a quota they are soon gone.
   Busy: with two endless loops in containers of their own. Unrestrained: SHIPPER_CPU=100%, for comparison.
+- Limits: the most that supervisor and worker took in a flood to all four sinks under a memory limit, beside a shell.
 - Longest write: 16 KiB every 5 ms, more than the wrapper keeps in memory in the 4 s for which the journal's disk is
   frozen.
 """
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.bench.common import (
+    ALL,
     BenchError,
     Intake,
     Row,
@@ -36,7 +38,7 @@ from tests.bench.common import (
     place,
     progress,
 )
-from tests.containers import engine
+from tests.containers import engine, test_memory
 from tests.containers.engine import Running
 from tests.helpers import variables, wait_until
 
@@ -104,7 +106,7 @@ def measure(quick: bool) -> list[Row]:
         print("containers: there is no Docker engine here, so this part measures nothing", flush=True)
         return []
     try:
-        return [*sizes_and_starts(quick), *ticks(quick), *writes(quick)]
+        return [*sizes_and_starts(quick), *ticks(quick), *limits(quick), *writes(quick)]
     finally:
         engine.remove_all()
 
@@ -301,6 +303,41 @@ def worker_of(pid: int) -> int:
         if b"\0--control-fd\0" in Path(f"/proc/{child}/cmdline").read_bytes():
             return child
     raise BenchError("there is no worker")
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def limits(quick: bool) -> list[Row]:
+    image = engine.wrapped(engine.BASE)
+    return [
+        Row(
+            f"container of {limit} MB, 200,000 lines to all four sinks: peak of supervisor and worker",
+            [limited_peak(image, limit) for _ in range(1 if quick else 3)],
+            "MB",
+            None,
+            1,
+        )
+        for limit in (64, 96)
+    ]
+
+
+def limited_peak(image: str, limit: int) -> float:
+    """The sum of both processes' own, code included; the container's is always its limit: page cache fills it."""
+    options = test_memory.limited(limit)
+    with (
+        Intake(host=engine.gateway()) as intake,
+        Running(image, "sh", "-c", test_memory.SHELL, options=options, env=variables(intake.url, ALL)) as container,
+    ):
+        test_memory.arrived(intake, ALL, 1, 60)
+        container.kill("USR1")
+        test_memory.arrived(intake, ALL, test_memory.LINES, 120)
+        kills = test_memory.oom_kills(container.pid)
+        peak = sum(memory_mb(pid, "VmHWM") for pid in (container.pid, worker_of(container.pid)))
+    if kills:
+        raise BenchError(f"{kills} processes were ended at the limit of {limit} MB")
+    progress(f"containers: limit of {limit} MB: {peak:.1f} MB")
+    return peak
 
 
 # -- writes ------------------------------------------------------------------------------------------------------------
