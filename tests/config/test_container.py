@@ -30,7 +30,8 @@ IN_A_CONTAINER = {
             "memory.max": "67108864\n",
             "memory.current": "41943040\n",
             "memory.peak": "50331648\n",
-            "memory.stat": "anon 20971520\nshmem 1048576\nkernel 3145728\nslab_reclaimable 1048576\ninactive_file 1048576\nactive_file 4096\n",
+            "memory.stat": "anon 20971520\nshmem 1048576\nkernel 3145728\nslab_reclaimable 1048576\n"
+            "inactive_file 1048576\nactive_file 4096\n",
             "memory.events": "low 0\nhigh 0\nmax 31\noom 2\noom_kill 3\noom_group_kill 0\n",
         },
     ),
