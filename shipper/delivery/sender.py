@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shipper.config.budget import Budget
 from shipper.delivery import throttle
@@ -40,6 +40,18 @@ SLOWEST_SECONDS = 10.0  # a line waits for company at most this long when the pr
 # process has nothing to do, for while it is busy nothing is lost by waiting, and seconds in all.
 PATIENCE_IDLE, PATIENCE_MAX = 20, 0.5
 LEARN_EVENTS = 20  # a body of fewer says nothing of how large the next one will be
+
+
+class Clock(Protocol):
+    """As the module `time` has them."""
+
+    def monotonic(self) -> float: ...
+
+    def process_time(self) -> float: ...
+
+    def time(self) -> float: ...
+
+    def time_ns(self) -> int: ...
 
 
 class _GaveUpError(Exception):
@@ -79,6 +91,7 @@ class Sender:
         flush_interval: float,
         say: Callable[[str], None],
         budget: Budget | None = None,
+        clock: Clock = time,
     ) -> None:
         """``build`` makes the sink from the environment as it is then; raises SettingError. ``budget``: of which this
         sink has its share; with only one request under way that may be larger.
@@ -95,6 +108,7 @@ class Sender:
         self._slowed = 0.0  # what the provider made of the interval
         self._budget = budget = budget or Budget([entry.name])
         self._in_flight_bytes = budget.in_flight_bytes // max(1, len(budget.sinks))
+        self._clock = clock
         self.patience = (PATIENCE_IDLE, PATIENCE_MAX)
         self._sources: list[Source] = []
         self._due: dict[Source, float] = {}
@@ -157,7 +171,7 @@ class Sender:
     def hasten(self, interval: float) -> None:
         """From now on a line waits at most ``interval`` seconds."""
         self._interval = min(self._interval, interval)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._slowed = min(self._slowed, interval)
         self._due = {source: min(due, now + self._interval) for source, due in self._due.items()}
         self._wake.set()
@@ -223,7 +237,7 @@ class Sender:
 
     def _next(self) -> tuple[Source | None, float | None]:
         """A source whose lines are due, else how long until one is; None when nothing waits."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         max_events = self._limits.max_events
         wait: float | None = None
         for source in self._sources:
@@ -251,7 +265,7 @@ class Sender:
     async def _serve(self, source: Source) -> None:
         """Begins one request of a source."""
         limits = self._limits
-        started = time.monotonic()
+        started = self._clock.monotonic()
         try:
             try:
                 await self._read_in_step(source)
@@ -272,7 +286,7 @@ class Sender:
             if source.queued:  # more than one request's worth: it has waited
                 self._due[source] = started
         elif not source.finish() and not source.moved:
-            self._resting[source] = time.monotonic() + REST_SECONDS
+            self._resting[source] = self._clock.monotonic() + REST_SECONDS
         await asyncio.sleep(0)  # the other sinks and the pipe from the supervisor have their turn
         source.finish()
 
@@ -283,15 +297,15 @@ class Sender:
         """
         limits = self._limits
         request = (limits.max_events, limits.target_body_bytes, self._extra_bytes)
-        ends, idle, worked = time.monotonic() + self.patience[1], 0, time.process_time()
+        ends, idle, worked = self._clock.monotonic() + self.patience[1], 0, self._clock.process_time()
         source.filling = request  # or two that both have more than a little at hand would wait for each other
         try:
             for _ in range(MAX_WINDOWS):
                 while source.wants(*request) and source.outruns():
-                    if idle >= self.patience[0] or time.monotonic() > ends:
+                    if idle >= self.patience[0] or self._clock.monotonic() > ends:
                         break
                     await asyncio.sleep(0.001)  # no event: the others work meanwhile, in many steps
-                    before, worked = worked, time.process_time()
+                    before, worked = worked, self._clock.process_time()
                     idle += worked - before < 0.0005
                 if not source.wants(*request) or not source.read():
                     return
@@ -479,22 +493,22 @@ class Sender:
         if encode is None:
             encode = self._encoders[facts.run] = self._sink.encoder(facts)
         try:
-            return encode([part.slice() for part in parts], int(time.time() * 1000))
+            return encode([part.slice() for part in parts], int(self._clock.time() * 1000))
         except Exception as error:
             raise RejectedError(f"it could not be encoded ({type(error).__name__})", 0) from error
 
     async def _send(self, source: Source, flight: _Flight) -> Acceptance | None:
         """Until it is accepted, perhaps in part. Raises RejectedError, and _GaveUpError in a drain."""
-        started, waited = time.monotonic(), throttle.waited()
+        started, waited = self._clock.monotonic(), throttle.waited()
         try:
             acceptance = await self._try(source, flight)
         except (RetryableError, RefusedError) as error:
             # only now: the machinery for trying again costs 60 us a request
             return await self._persist(source, flight, error)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         # what this process waited for its share is none of the provider's time, and it was not idle either
         own = throttle.waited()
-        self._concurrency.answered(now - started - (own - waited), now, time.process_time() + own)
+        self._concurrency.answered(now - started - (own - waited), now, self._clock.process_time() + own)
         if self._slowed:
             self._slowed = self._slowed * 0.9 if self._slowed > self._interval else 0.0
         if (self._failures or self.state == "journal") and not self._trouble.locked():
@@ -510,10 +524,10 @@ class Sender:
         """
         waits = self._trouble.locked()
         if isinstance(failure, RetryableError):
-            self._concurrency.failed(failure.throttled, time.monotonic())
+            self._concurrency.failed(failure.throttled, self._clock.monotonic())
             if waits:  # else `_failed` and the waiting between attempts see to it
                 self._slow_down(failure)
-                self._not_before = max(self._not_before, time.monotonic() + (failure.after or 0.0))
+                self._not_before = max(self._not_before, self._clock.monotonic() + (failure.after or 0.0))
         self._failures += 1  # no other is begun
         for other in self._sources:
             other.along = False
@@ -608,7 +622,7 @@ class Sender:
 
     async def _until_allowed(self) -> None:
         """For as long as an answer to another request asked to wait. Raises _GaveUpError in a drain."""
-        while (wait := self._not_before - time.monotonic()) > 0:
+        while (wait := self._not_before - self._clock.monotonic()) > 0:
             if self._deadline is not None and self._not_before >= self._deadline:
                 self._gave_up = True
                 raise _GaveUpError
@@ -621,7 +635,7 @@ class Sender:
         del error
         if self._deadline is None:
             return False
-        return self._last_try or time.monotonic() + wait >= self._deadline
+        return self._last_try or self._clock.monotonic() + wait >= self._deadline
 
     async def _sleep(self, seconds: float) -> None:
         """Cut short by the beginning of the drain: one more attempt is due then."""
@@ -676,7 +690,7 @@ class Sender:
         piece = part.piece
         first, last = seq_of(part, part.start), seq_of(part, part.end - 1)
         reason = f"{self.title} did not take it ({why})" if first == last else f"{self.title} did not take them ({why})"
-        notice = loss_notice(piece.stream, time.time_ns(), first, last, "rejected", reason)
+        notice = loss_notice(piece.stream, self._clock.time_ns(), first, last, "rejected", reason)
         source.put_back([Part(Piece(piece.stream, notice), 0, 1)])
         if not self._told_rejected:
             self._told_rejected = True
