@@ -567,7 +567,7 @@ class Sender:
         first: RetryableError | None = failure
         acceptance: Acceptance | None = None
         try:
-            async for attempt in retrying(self._sleep, self._failed(source), self._give_up):
+            async for attempt in retrying(self._sleep, self._failed(source), self._give_up, self._has_time):
                 with attempt:
                     if first is not None:
                         error, first = first, None
@@ -636,6 +636,9 @@ class Sender:
         if self._deadline is None:
             return False
         return self._last_try or self._clock.monotonic() + wait >= self._deadline
+
+    def _has_time(self) -> bool:
+        return self._deadline is None
 
     async def _sleep(self, seconds: float) -> None:
         """Cut short by the beginning of the drain: one more attempt is due then."""
