@@ -204,11 +204,18 @@ def gap_notice(gap: Gap) -> Events:
     return loss_notice(gap.stream, gap.wall_ns, gap.first_seq, gap.last_seq, gap.reason, REASONS.get(gap.reason, ""))
 
 
-def loss_notice(stream: int, wall_ns: int, first_seq: int, last_seq: int, reason: str, why: str) -> Events:
-    """An event of our own: lines ``first_seq`` to ``last_seq`` of ``stream`` will not come."""
-    lost = last_seq - first_seq + 1
+def loss_notice(
+    stream: int, wall_ns: int, first_seq: int, last_seq: int, reason: str, why: str, skipped: int = 0, inner: int = 0
+) -> Events:
+    """An event of our own: lines ``first_seq`` to ``last_seq`` of ``stream`` will not come.
+
+    ``skipped``: empty lines left out before and among them, which no other event tells of; ``inner``: those among them.
+    """
+    lost = last_seq - first_seq + 1 - inner
     name = STREAM_NAMES[stream]
     what = f"1 line of {name} ({first_seq}) is" if lost == 1 else f"{lost} lines of {name} ({first_seq}-{last_seq}) are"
     message = f"{what} missing here: {why or reason}."
     fields: dict[str, object] = {"lost": lost, "first_seq": first_seq, "last_seq": last_seq, "reason": reason}
+    if skipped:
+        fields["skipped"] = skipped
     return Events.notice(name, wall_ns // 1_000_000, "warning", message, fields)

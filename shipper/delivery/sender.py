@@ -17,9 +17,19 @@ from typing import TYPE_CHECKING, Protocol
 from shipper.config.budget import Budget
 from shipper.delivery import throttle
 from shipper.delivery.concurrency import Concurrency
-from shipper.delivery.feed import Piece, loss_notice
 from shipper.delivery.retry import retrying
-from shipper.delivery.source import MAX_WINDOWS, Part, Source, bytes_of, count_of, halves, lines_in, portion, seq_of
+from shipper.delivery.source import (
+    MAX_WINDOWS,
+    Part,
+    Source,
+    bytes_of,
+    count_of,
+    halves,
+    lines_in,
+    portion,
+    seq_of,
+    skipped_at,
+)
 from shipper.sinks.base import Limits, RefusedError, RejectedError, RetryableError, SettingError
 
 if TYPE_CHECKING:
@@ -463,13 +473,13 @@ class Sender:
         return None
 
     def _accepted(self, source: Source, parts: list[Part], body: Body, acceptance: Acceptance | None) -> None:
-        source.accepted(parts, len(body.data), body.moved, body.truncated)
+        kept_out: list[Part] = []
         for start, end, reason in reversed(acceptance.rejected if acceptance else ()):
-            kept_out = portion(parts, start, end)
-            source.not_taken(kept_out, "rejected")
-            for part in reversed(kept_out):
+            for part in reversed(portion(parts, start, end)):
+                kept_out.append(part)
                 if lines_in(part):  # as in _drop
                     self._notify(source, part, reason)
+        source.accepted(parts, len(body.data), body.moved, body.truncated, kept_out)
 
     async def _refuses_all(self, error: RejectedError) -> None:
         """Nothing was ever accepted, every line is refused: it is hardly the lines. Waits, or raises _GaveUpError."""
@@ -684,17 +694,17 @@ class Sender:
 
     def _drop(self, source: Source, parts: list[Part], error: RejectedError) -> None:
         """One event that the provider will never take."""
-        source.dropped_for_good(parts, "rejected")
         if lines_in(parts[0]):  # else an event of our own; another one about it would fare no better
             self._notify(source, parts[0], in_words(error))
+        source.dropped_for_good(parts, "rejected")
 
     def _notify(self, source: Source, part: Part, why: str) -> None:
         """Tell the stream that the part's lines will not come; on stderr it is said once."""
         piece = part.piece
         first, last = seq_of(part, part.start), seq_of(part, part.end - 1)
         reason = f"{self.title} did not take it ({why})" if first == last else f"{self.title} did not take them ({why})"
-        notice = loss_notice(piece.stream, self._clock.time_ns(), first, last, "rejected", reason)
-        source.put_back([Part(Piece(piece.stream, notice), 0, 1)])
+        skipped = [skipped_at(part, index) for index in range(part.start, part.end)]
+        source.owe(piece.stream, self._clock.time_ns(), first, last, sum(skipped), sum(skipped[1:]), reason)
         if not self._told_rejected:
             self._told_rejected = True
             self._say(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from shipper.delivery.feed import Piece, loss_notice
 from shipper.journal.reader import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from shipper.delivery.commits import Committer
-    from shipper.delivery.feed import Feed, Piece
+    from shipper.delivery.feed import Feed
     from shipper.journal.cursor import CursorFile
     from shipper.sinks.base import Slice
 
@@ -19,6 +20,7 @@ MAX_WINDOWS = 8  # 2 MiB of journal, some 10 ms: then others have their turn
 
 RECORD_BYTES = 300
 """What an event takes besides its line, once it is decoded (measured): short lines are many."""
+MAX_OWED = 40  # announcements that a cursor has room for beside all else, some 50 bytes each
 COUNTERS = ("delivered", "empty", "events", "moved", "requests", "retried", "sent_bytes", "truncated")
 
 
@@ -108,6 +110,7 @@ class Source:
         self._carried = {1: 0, 2: 0}  # of these, the ones that the cursor has passed
         self._passed: dict[int, tuple[int, int, int]] = {}  # where stretches of empty lines alone end: place and number
         self._positions: dict[str, list[int]] = {"1": [0, 0, 1], "2": [0, 0, 1]}
+        self._owed: dict[Piece, tuple[int, ...]] = {}  # announcements of lines dropped for good, until accepted
         self._state = State.start()
         self._exhausted = False
         self._came = False  # something was read since the last `take`, by this source or for it
@@ -126,6 +129,9 @@ class Source:
             self._carried = {stream: int(carried.get(str(stream), 0)) for stream in (1, 2)}
             self._skipped = dict(self._carried)
             self.dropped = {str(reason): int(lines) for reason, lines in values.get("dropped", {}).items()}
+            for stream, *numbers in reversed(values.get("owed", ())):
+                wall_ns, first, last, skipped, inner = map(int, numbers)
+                self.owe(int(stream), wall_ns, first, last, skipped, inner, "the provider did not take it")
         except (KeyError, TypeError, ValueError):
             self._state = State.start()  # not ours: everything is sent again rather than nothing
         self.complete = bool(values.get("complete"))
@@ -238,11 +244,10 @@ class Source:
         self._came = self._came or bool(pieces) or not at_end
         for piece in pieces:
             events = piece.events
-            if piece.gap is None:
-                if self._skipped[piece.stream] and events.count:
-                    piece = piece.with_skipped(self._skipped[piece.stream])
-                    self._skipped[piece.stream] = 0
-                self._skipped[piece.stream] += events.trailing_skipped
+            if self._skipped[piece.stream] and events.count:
+                piece = piece.with_skipped(self._skipped[piece.stream])
+                self._skipped[piece.stream] = 0
+            self._skipped[piece.stream] += events.trailing_skipped
             if piece.events.count:
                 part = Part(piece, 0, piece.events.count)
                 self._pieces.append(part)
@@ -264,8 +269,20 @@ class Source:
         self._pieces.extendleft(reversed(parts))
         self._queued_bytes += bytes_of(parts)
 
-    def accepted(self, parts: list[Part], sent_bytes: int, moved: int = 0, truncated: int = 0) -> None:
-        """The provider has these. ``moved`` of them went under another time, ``truncated`` were cut to fit."""
+    def owe(self, stream: int, wall_ns: int, first: int, last: int, skipped: int, inner: int, why: str) -> None:
+        """Announce next, and not only if this process lives that long, that these lines are dropped for good.
+
+        To be called before they are: the same commit then says both. ``skipped``, ``inner``: as for `loss_notice`.
+        """
+        piece = Piece(stream, loss_notice(stream, wall_ns, first, last, "rejected", why, skipped, inner))
+        self._owed[piece] = (stream, wall_ns, first, last, skipped, inner)
+        self.put_back([Part(piece, 0, 1)])
+
+    def accepted(
+        self, parts: list[Part], sent_bytes: int, moved: int = 0, truncated: int = 0, kept_out: Sequence[Part] = ()
+    ) -> None:
+        """The provider has these. ``moved`` of them went under another time, ``truncated`` were cut to fit,
+        ``kept_out`` it did not take, for good."""
         counters = self.counters
         counters["requests"] += 1
         counters["sent_bytes"] += sent_bytes
@@ -275,6 +292,10 @@ class Source:
             counters["events"] += part.count
             self._advance(part)
             counters["delivered"] += lines_in(part)
+        lines = sum(map(lines_in, kept_out))
+        if lines:
+            counters["delivered"] -= lines
+            self.dropped["rejected"] = self.dropped.get("rejected", 0) + lines
         self._commit()
 
     def dropped_for_good(self, parts: list[Part], reason: str) -> None:
@@ -285,26 +306,18 @@ class Source:
                 self.dropped[reason] = self.dropped.get(reason, 0) + lines_in(part)
         self._commit()
 
-    def not_taken(self, parts: list[Part], reason: str) -> None:
-        """Of what was accepted the provider kept these out, for good."""
-        lines = sum(lines_in(part) for part in parts)
-        if lines:
-            self.counters["delivered"] -= lines
-            self.dropped[reason] = self.dropped.get(reason, 0) + lines
-            self._commit()
-
     def _advance(self, part: Part) -> None:
         piece = part.piece
         position = self._positions[str(piece.stream)]
         if piece.gap is not None:
             gap = piece.gap
             self.dropped[gap.reason] = self.dropped.get(gap.reason, 0) + gap.last_seq - gap.first_seq + 1
-            empty = gap.first_seq - position[2]  # directly before the loss
-            self.counters["empty"] += empty
-            self._carried[piece.stream] += empty
+            self.counters["empty"] += gap.first_seq - position[2]  # directly before the loss, and told with it
+            self._carried[piece.stream] = 0
             position[:] = [gap.segment, gap.offset, gap.last_seq + 1]
             return
         if piece.own:
+            self._owed.pop(piece, None)
             return  # an event of our own that stands for no place
         seq = seq_of(part, part.end - 1)
         following = seq + 1
@@ -328,11 +341,14 @@ class Source:
         self._commit()
 
     def _commit(self) -> None:
+        if len(self._owed) > MAX_OWED:
+            return  # rather lines that come again after a kill than some that nobody ever tells of
         values: dict[str, Any] = {"streams": {name: list(place) for name, place in self._positions.items()}}
         values |= self.counters
         values["dropped"] = dict(self.dropped)
         values["carried"] = {str(stream): lines for stream, lines in self._carried.items()}
         values["complete"] = self.complete
+        values["owed"] = [list(owed) for owed in self._owed.values()]
         self._committer.submit(self._cursor, values)
 
     def undelivered(self, seconds: float) -> tuple[int, bool]:
@@ -358,6 +374,13 @@ def seq_of(part: Part, index: int) -> int:
     seq = part.piece.events.records[index]["seq"]
     assert isinstance(seq, int)  # noqa: S101 (for the type checker: ours in every record that is not our own event)
     return seq
+
+
+def skipped_at(part: Part, index: int) -> int:
+    """Empty lines that were left out before event ``index`` of the part's piece."""
+    skipped = part.piece.events.records[index].get("skipped", 0)
+    assert isinstance(skipped, int)  # noqa: S101 (as in seq_of)
+    return skipped
 
 
 def lines_in(part: Part) -> int:

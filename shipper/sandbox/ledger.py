@@ -6,7 +6,8 @@ run and stream those follow each other without a hole from 1 on, or something is
 (delivery is at least once) is a repeat and no gap.
 
 An event of shipper's own has no `seq`; one that announces a loss carries `first_seq` and `last_seq`, and a gap that was
-announced is not `unexplained`.
+announced is not `unexplained`. It may carry `skipped` too: lines left out before `first_seq`, and among the announced
+ones when `lost` is less than there are numbers.
 
 Nothing of a line is kept, only ranges of numbers: millions of lines in order cost one range.
 """
@@ -147,6 +148,11 @@ class Ledger:
             ledger = self._stream(run, stream)
             if ledger is not None:
                 ledger.announced.add(first, last + 1)
+                lost = entry.get("lost")
+                inner = last + 1 - first - lost if type(lost) is int else 0
+                before = _count(entry.get("skipped"), 0, first) - max(0, inner)
+                if before > 0:
+                    ledger.add(first - before, first)
                 ledger.last_ms = now_ms
 
 

@@ -362,7 +362,8 @@ def test_nobody_waits_for_a_sink_in_trouble(tmp_path: Path) -> None:
 def test_a_notice_that_is_kept_out_counts_for_no_line(tmp_path: Path) -> None:
     run = begin_run(str(tmp_path))
     source = open_source(run.path, Committer(raise_error))
-    source.not_taken([Part(Piece(1, loss_notice(1, 0, 1, 1, "rejected", "why")), 0, 1)], "rejected")
+    notice = Part(Piece(1, loss_notice(1, 0, 1, 1, "rejected", "why")), 0, 1)
+    source.accepted([notice], 1, kept_out=[notice])
     assert source.dropped == {}
     assert source.counters["delivered"] == 0
 

@@ -117,7 +117,7 @@ def test_what_has_no_usable_number_is_counted_apart(entry: dict[str, Any]) -> No
 
 @given(
     st.dictionaries(
-        st.sampled_from(["seq", "run", "stream", "lines", "skipped", "logger", "first_seq", "last_seq"]),
+        st.sampled_from(["seq", "run", "stream", "lines", "skipped", "logger", "first_seq", "last_seq", "lost"]),
         st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers())),
         max_size=8,
     )
@@ -127,6 +127,15 @@ def test_no_entry_can_break_it(entry: dict[str, Any]) -> None:
     ledger.take([entry, {"run": "r", "stream": "stdout", "seq": 1}, entry], {}, 1)
     for stream in ledger.streams():
         stream.summary()
+
+
+def test_an_announcement_may_tell_of_what_was_left_out_before_and_among_its_numbers() -> None:
+    ledger = Ledger()
+    notice = {"logger": "shipper", "first_seq": 4, "last_seq": 7, "lost": 3, "skipped": 3}
+    ledger.take([{"seq": 1}, notice, {"seq": 8}], {"run": "r", "stream": "stdout"}, 1)
+    (stream,) = ledger.streams()
+    summary = stream.summary()
+    assert (summary["gaps"], summary["missing"], summary["unexplained"]) == ([[4, 7]], 4, 0)
 
 
 def test_it_tells_a_bounded_number_of_runs_apart(monkeypatch: pytest.MonkeyPatch) -> None:
