@@ -148,11 +148,11 @@ class Ledger:
             ledger = self._stream(run, stream)
             if ledger is not None:
                 ledger.announced.add(first, last + 1)
-                lost = entry.get("lost")
-                inner = last + 1 - first - lost if type(lost) is int else 0
-                before = _count(entry.get("skipped"), 0, first) - max(0, inner)
-                if before > 0:
-                    ledger.add(first - before, first)
+                lost, skipped = entry.get("lost"), entry.get("skipped")
+                if type(lost) is int and type(skipped) is int:
+                    before = skipped - max(0, last + 1 - first - lost)
+                    if 0 < before < first:
+                        ledger.add(first - before, first)
                 ledger.last_ms = now_ms
 
 

@@ -441,6 +441,7 @@ class Machine(RuleBasedStateMachine):
             provider.answers = []
         assert self.life is not None
         self.freeze_commits(False)
+        self.write([(stream, b"well\n") for stream in STREAMS])  # so that no line is suspected for ever
         for _ in range(6):
             self.pass_time(700.0)
             self.life.adopter.look()
@@ -455,7 +456,6 @@ class Machine(RuleBasedStateMachine):
                 self.kill(0)
                 self.release()
                 self.start()
-                self.write([(stream, b"well\n") for stream in STREAMS])  # so that no line is suspected for ever
                 self.everything_is_accounted_for()
                 self.end()
                 self.pass_time(60.0)

@@ -131,11 +131,11 @@ def test_no_entry_can_break_it(entry: dict[str, Any]) -> None:
 
 def test_an_announcement_may_tell_of_what_was_left_out_before_and_among_its_numbers() -> None:
     ledger = Ledger()
-    notice = {"logger": "shipper", "first_seq": 4, "last_seq": 7, "lost": 3, "skipped": 3}
+    notice = {"logger": "shipper", "first_seq": 3, "last_seq": 7, "lost": 3, "skipped": 3}
     ledger.take([{"seq": 1}, notice, {"seq": 8}], {"run": "r", "stream": "stdout"}, 1)
     (stream,) = ledger.streams()
     summary = stream.summary()
-    assert (summary["gaps"], summary["missing"], summary["unexplained"]) == ([[4, 7]], 4, 0)
+    assert (summary["gaps"], summary["missing"], summary["unexplained"]) == ([[3, 7]], 5, 0)
 
 
 def test_it_tells_a_bounded_number_of_runs_apart(monkeypatch: pytest.MonkeyPatch) -> None:
