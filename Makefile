@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos image lock clean
+.PHONY: help demo test check bench chaos fuzz image lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -37,6 +37,10 @@ bench: $(VENV)/.made ## the figures of the README
 
 chaos: $(VENV)/.made ## random faults on a wrapper with four sinks, 10 minutes; CHAOS="--seed 7 --seconds 60" tells another story
 	@$(PYTHON) -m tests.chaos $(CHAOS)
+
+fuzz: $(VENV)/.made ## the journal's reader and the sandbox against what atheris makes up; FUZZ_SECONDS=N each, 60
+	@$(PYTHON) -m tests.fuzz reader $(or $(FUZZ_SECONDS),60)
+	@$(PYTHON) -m tests.fuzz sandbox $(or $(FUZZ_SECONDS),60)
 
 image: ## the package for any image, as agent-shipper; BASE=... names the Python image it is made from
 	docker build $(if $(BASE),--build-arg BASE=$(BASE)) --file docker/Dockerfile --tag agent-shipper .

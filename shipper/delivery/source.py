@@ -20,7 +20,9 @@ MAX_WINDOWS = 8  # 2 MiB of journal, some 10 ms: then others have their turn
 
 RECORD_BYTES = 300
 """What an event takes besides its line, once it is decoded (measured): short lines are many."""
+
 MAX_OWED = 40  # announcements that a cursor has room for beside all else, some 50 bytes each
+
 COUNTERS = ("delivered", "empty", "events", "moved", "requests", "retried", "sent_bytes", "truncated")
 
 

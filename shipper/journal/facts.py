@@ -90,15 +90,19 @@ def _dump(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no place in the journal")
 
 
+def _no_number(text: str) -> object:
+    raise ValueError("the journal holds no such number")
+
+
 class _Rules:
     """What `json.JSONDecoder` passes to its scanner."""
 
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
+    parse_float = _no_number  # int(1e999) would be an OverflowError, and dump_json writes none
     parse_int = int
-    parse_constant = float
+    parse_constant = _no_number
     memo: dict[str, str] = {}  # noqa: RUF012 (the scanner's, emptied after each use)
 
 
@@ -110,7 +114,7 @@ def load_json(data: bytes) -> dict[str, Any]:
     text = data.decode()
     try:
         values, end = _scan(text, 0)
-    except StopIteration as error:
+    except (StopIteration, RecursionError) as error:
         raise ValueError("not JSON") from error
     if end != len(text) or not isinstance(values, dict):
         raise ValueError("not a JSON object")

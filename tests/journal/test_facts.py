@@ -49,3 +49,9 @@ def test_facts_come_back_as_they_went() -> None:
 def test_run_ids_are_random_and_fit_a_directory_name() -> None:
     assert len({new_run_id() for _ in range(1000)}) == 1000
     assert all(len(new_run_id()) == 16 for _ in range(10))
+
+
+@pytest.mark.parametrize("data", [b'{"a":1e999}', b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":0.5}', b'{"a":' * 100_000])
+def test_what_would_make_a_reader_fail_later_is_a_value_error_too(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"no such number|not JSON"):
+        load_json(data)
