@@ -104,7 +104,8 @@ class Sender:
         clock: Clock = time,
     ) -> None:
         """``build`` makes the sink from the environment as it is then; raises SettingError. ``budget``: of which this
-        sink has its share; with only one request under way that may be larger.
+        sink has its share; with only one request under way that may be larger. ``clock``: another
+        one is for tests.
 
         ``more``, to be set: called when nothing is left to do; True when it has added a source.
         """

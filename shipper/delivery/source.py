@@ -134,8 +134,10 @@ class Source:
             for stream, *numbers in reversed(values.get("owed", ())):
                 wall_ns, first, last, skipped, inner = map(int, numbers)
                 self.owe(int(stream), wall_ns, first, last, skipped, inner, "the provider did not take it")
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             self._state = State.start()  # not ours: everything is sent again rather than nothing
+            self._positions = {"1": [0, 0, 1], "2": [0, 0, 1]}
+            self._carried, self._skipped = {1: 0, 2: 0}, {1: 0, 2: 0}
         self.complete = bool(values.get("complete"))
 
     def has_pending(self) -> bool:

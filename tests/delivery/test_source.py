@@ -318,10 +318,24 @@ def test_what_is_left_is_counted(tmp_path: Path, committer: Committer) -> None:
     assert source.undelivered(5.0) == (4300, True)
 
 
-def test_a_foreign_cursor_sends_again_rather_than_nothing(tmp_path: Path, committer: Committer) -> None:
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"streams": "nonsense"},
+        {"carried": []},
+        {"dropped": [1]},
+        {"owed": 1},
+        {"owed": [[1]]},
+        {"owed": [[3, 0, 0, 0, 0, 0]]},
+    ],
+    ids=str,
+)
+def test_a_foreign_cursor_sends_again_rather_than_nothing(
+    tmp_path: Path, committer: Committer, foreign: dict[str, object]
+) -> None:
     run = begin_run(str(tmp_path))
     print_lines(run, 1, 3)
-    CursorFile(run.path, "datadog").commit({"streams": "nonsense"})
+    CursorFile(run.path, "datadog").commit({"streams": {"1": [1, 0, 3], "2": [1, 0, 1]}, **foreign})
     assert numbers(open_source(run.path, committer).take(10, MIB)) == [1, 2, 3]
 
 

@@ -6,6 +6,7 @@ An input that fails is kept and named; its bytes, given to `check`, are a test. 
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,8 @@ def main() -> None:
         def check(data: bytes) -> None:
             module.check(truth, data)
     else:
+        for logger in ("aiohttp", "asyncio"):  # as `shipper sandbox` has it: what they say is not looked at
+            logging.getLogger(logger).addHandler(logging.NullHandler())
         check = module.Target().check
     place = Path(tempfile.mkdtemp(prefix=f"shipper-fuzz-{name}-"))
     corpus = place / "corpus"
