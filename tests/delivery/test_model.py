@@ -87,7 +87,7 @@ class Fake(Sink):
 
     title = "Fake"
     destination = "nowhere"
-    limits = Limits(max_events=40, max_body_bytes=15_000, target_body_bytes=12_000)
+    limits = Limits(max_events=40, max_body_bytes=12_000, target_body_bytes=15_000)  # so some come out too large
 
     def __init__(self, name: str, provider: Provider, told: Callable[[dict[str, Any]], None]) -> None:
         self.name = name
@@ -413,6 +413,30 @@ class Machine(RuleBasedStateMachine):
     def kill_worker(self, slot: int) -> None:
         self.kill(slot)
         self.start_worker()
+
+    @rule(
+        stream=st.sampled_from(STREAMS),
+        first=st.sampled_from([b"", b"one\n"]),
+        empty=st.integers(1, 4),
+        seconds=st.sampled_from([0.06, 1.5]),
+        loss=st.booleans(),
+        then=st.sampled_from([0.0, 0.06, 1.5]),
+    )
+    def kill_worker_behind_empty_lines(
+        self, stream: int, first: bytes, empty: int, seconds: float, loss: bool, then: float
+    ) -> None:
+        """They are no events, so it is the next one that has to tell of them, whichever worker sends it."""
+        if first:
+            self.write([(stream, first)])
+            self.pass_time(0.01)
+        self.write([(stream, b"\n" * empty)])
+        self.pass_time(seconds)
+        if loss:
+            self.pass_by((stream, b"lost\n"))
+        self.pass_time(then)
+        self.kill(0)
+        self.start_worker()
+        self.write([(stream, b"next\n")])
 
     def kill(self, slot: int) -> None:
         assert self.life is not None
