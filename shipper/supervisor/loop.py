@@ -339,6 +339,8 @@ class Supervisor:
                 worker.drain(now)
         if worker.due is not None and now >= worker.due:
             worker.start(now)
+        if worker.look_due is not None and now >= worker.look_due:
+            worker.look(now)
 
     def _first_worker(self, now: float) -> None:
         outfit, settings, journal = self._writer.outfit, self._writer.settings, self._writer.journal
@@ -367,13 +369,14 @@ class Supervisor:
             self._worker.told()
 
     def _next_due(self) -> float | None:
-        dues = [self._course.due, self._worker.due if self._worker is not None else None]
-        if self._worker is None and self._worker_due and not self._worker_unwanted:
-            dues[1] = self._worker_due
+        worker = self._worker
+        dues = [self._course.due, *((worker.due, worker.look_due) if worker is not None else ())]
+        if worker is None and self._worker_due and not self._worker_unwanted:
+            dues.append(self._worker_due)
         if self._scan_owed:
             dues.append(self._next_scan)
         if self._course.phase == course.DRAIN:
             dues[0] = self._drain_end()
-            if self._worker is not None and not self._drain_told:
+            if worker is not None and not self._drain_told:
                 dues.append(self._half_drain())
         return min([due for due in dues if due is not None], default=None)

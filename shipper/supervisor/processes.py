@@ -45,6 +45,22 @@ def look(pid: int) -> Process | None:
         os.close(fd)
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """CPU time that the process has used, all its threads together; None when it cannot be told."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        data = os.read(fd, 4096)
+        user, system = data[data.rfind(b")") + 1 :].split(None, 13)[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(fd)
+
+
 def table() -> dict[int, Process]:
     """Every living process that we see; the dead that wait to be reaped are left out."""
     try:

@@ -8,6 +8,8 @@ more memory than what it was started with.
 One pipe for the whole run, of which we keep both ends: what was written while no worker lived is read by the next one.
 It ends when we do. The protocol, single bytes: w, something was appended; t, the agent was asked to end; d, capture is
 over, deliver and exit 0; q, one last second.
+
+The pipe also tells a worker that hangs: what stands in it unread while it either uses no CPU time or much of it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import termios
 
 from shipper import messages
 from shipper.config.container import Container, margin_bytes
+from shipper.supervisor import processes
 from shipper.supervisor.spawn import ALL_SIGNALS
 
 TYPE_CHECKING = False
@@ -37,8 +40,13 @@ AGAIN, SHORT = 75, 76  # statuses of its end: as delivery.worker has them
 LONGEST_OOM_DELAY = 60.0  # a start costs 0.4 s of CPU
 MIB = 1 << 20
 LEAST_BYTES = 26 * MIB  # config.budget's, which is not imported here
-LOOK_SECONDS = 2.0  # how often it is looked whether there is room again
+ROOM_SECONDS = 2.0  # how often it is looked whether there is room again
 OOM_SCORE_ADJ = b"1000"
+LOOK_SECONDS, LOOKS = 10.0, 3  # 20 us each
+DRAIN_LOOK_SECONDS, DRAIN_LOOKS = 0.5, 2
+IDLE_CPU = 0.01  # seconds, the clock's grain; a worker that waits for its share of CPU uses 0.06 in 30 s
+BUSY_CPU = 5.0  # of a worker that is on its way up: that takes 0.5 here, and 2 on a slow machine
+BUSY_DRAIN_CPU = 1.0  # of one that is up: between two turns it uses 0.05 at most
 
 
 class Backoff:
@@ -63,20 +71,60 @@ class Backoff:
         return delay, say
 
 
-class Control:
-    """The pipe to the worker. Writes never block."""
+class Watch:
+    """Tells a worker that hangs from one that is slow. Pure, but for being called.
 
-    __slots__ = ("_write_fd", "read_fd")
+    It hangs when in several looks in a row nothing of the pipe was read, and meanwhile it either slept or was stopped
+    all the time, or used far more CPU time than it ever does between two turns. So one that is starved or throttled, or
+    waits for a disk, is left alone; and as looks are counted and no seconds, so is one that was frozen with us.
+    """
+
+    __slots__ = ("_cpu", "_idle_cpu", "_idle_looks", "_looks", "_wakes")
+
+    def __init__(self) -> None:
+        self._wakes = -1
+        self._looks = self._idle_looks = 0
+        self._cpu = self._idle_cpu = 0.0
+
+    def look(self, wakes: int, state: str, cpu: float, looks: int, busy_cpu: float) -> bool:
+        """Whether it hangs. To be called while something is unread, else `read`.
+
+        ``wakes``: of its pipe so far, each of which found it empty; ``state``: proc(5)'s letter; ``cpu``: seconds.
+        """
+        if wakes != self._wakes:
+            self._wakes, self._looks, self._cpu = wakes, -1, cpu
+            self._idle_looks, self._idle_cpu = -1, cpu
+        elif cpu - self._idle_cpu > IDLE_CPU:
+            self._idle_looks, self._idle_cpu = -1, cpu
+        self._looks += 1
+        self._idle_looks += 1
+        if self._idle_looks >= looks:
+            return state in "ST"
+        return self._looks >= looks and cpu - self._cpu >= busy_cpu
+
+    def read(self) -> None:
+        """Nothing is unread."""
+        self._wakes = -1
+
+
+class Control:
+    """The pipe to the worker. Writes never block. ``wakes``: how often it was found empty, and written to."""
+
+    __slots__ = ("_write_fd", "read_fd", "wakes")
 
     def __init__(self) -> None:
         """Raises OSError when there is no descriptor to be had."""
         self.read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._write_fd, False)
+        self.wakes = 0
+
+    def unread(self) -> bool:
+        return any(fcntl.ioctl(self._write_fd, termios.FIONREAD, b"\0\0\0\0"))
 
     def wake(self) -> None:
         """Something was appended. Left out while another byte is unread, so that the pipe never fills."""
-        unread = fcntl.ioctl(self._write_fd, termios.FIONREAD, b"\0\0\0\0")
-        if not any(unread):
+        if not self.unread():
+            self.wakes += 1
             self.send(WAKE)
 
     def send(self, byte: bytes) -> None:
@@ -88,13 +136,31 @@ class Control:
 
 class Worker:
     """``pid`` is 0 while there is none; ``due``: when the next is to be started, None when there is no need;
-    ``finished``: it has ended, and there will be no other."""
+    ``look_due``: when to `look` whether it hangs; ``finished``: it has ended, and there will be no other."""
 
-    def __init__(self, control: Control, command: Callable[[int, int], list[str]], lock_fd: int) -> None:
-        """``command``: the worker's, given the control pipe's descriptor and the number of restarts so far."""
+    def __init__(
+        self,
+        control: Control,
+        command: Callable[[int, int], list[str]],
+        lock_fd: int,
+        look_seconds: float = LOOK_SECONDS,
+        busy_cpu: float = BUSY_CPU,
+    ) -> None:
+        """``command``: the worker's, given the control pipe's descriptor and the number of restarts so far.
+
+        ``look_seconds`` between two looks, and ``busy_cpu``, while the drain has not begun.
+        """
         self.pid = 0
         self.due: float | None = 0.0
+        self.look_due: float | None = None
         self.finished = False
+        self._look_seconds = look_seconds
+        self._busy_cpu = busy_cpu
+        self._watch = Watch()
+        self._wakes_at_start = 0
+        self._up = False
+        self._hung = False
+        self._hung_said_at = -SAY_AGAIN_SECONDS
         self._control = control
         self._command = command
         self._lock_fd = lock_fd
@@ -112,11 +178,12 @@ class Worker:
 
     def start(self, now: float) -> None:
         if not self._draining and not self._has_room():
-            self.due = now + LOOK_SECONDS
+            self.due = now + ROOM_SECONDS
             return
         self.due = None
         self._started_at = now
         self._oom_kills = self._container.oom_kills()
+        self._up = self._hung = False
         control_fd = self._control.read_fd
         command = self._command(control_fd, self._restarts)
         if self._shrunk:
@@ -142,10 +209,45 @@ class Worker:
             self._control.send(TOLD)
         if self._draining:
             self._control.send(DRAIN)
+        self._control.wake()  # something is there from which it shows when it is up
+        self._watch = Watch()
+        self._wakes_at_start = self._control.wakes
+        self.look_due = now + self._seconds_to_look()
+
+    def _seconds_to_look(self) -> float:
+        return min(DRAIN_LOOK_SECONDS, self._look_seconds) if self._draining else self._look_seconds
+
+    def look(self, now: float) -> None:
+        """Kills it when it hangs; `ended` is called once that was possible."""
+        if not self.pid or self._hung or self._quitting:
+            self.look_due = None
+            return
+        self.look_due = now + self._seconds_to_look()
+        unread, wakes = self._control.unread(), self._control.wakes
+        self._up = self._up or not unread or wakes != self._wakes_at_start
+        if not unread:
+            self._watch.read()
+            return
+        process, cpu = processes.look(self.pid), processes.cpu_seconds(self.pid)
+        if process is None or cpu is None:
+            return
+        looks = DRAIN_LOOKS if self._draining else LOOKS
+        busy_cpu = min(BUSY_DRAIN_CPU, self._busy_cpu) if self._draining and self._up else self._busy_cpu
+        if self._watch.look(wakes, process.state, cpu, looks, busy_cpu):
+            self._hung = True
+            self.look_due = None
+            self.kill()
+            if now - self._hung_said_at >= SAY_AGAIN_SECONDS:
+                self._hung_said_at = now
+                messages.say(
+                    "the process that forwards the lines hangs: it is killed and started again, "
+                    "and goes on where it was; the agent is not affected."
+                )
 
     def ended(self, wait_status: int, now: float) -> None:
         """It was reaped."""
         self.pid = 0
+        self.look_due = None
         code = os.waitstatus_to_exitcode(wait_status)
         if self._quitting or (code == 0 and self._draining):
             self.finished = True
@@ -171,7 +273,7 @@ class Worker:
             delay = min(delay, DRAIN_RETRY)  # little time is left
         self._restarts += 1
         self.due = now + delay
-        if say:
+        if say and not self._hung:
             messages.say(
                 f"the process that forwards the lines {how}: it is started again, and goes on where it was; "
                 "the agent is not affected."
@@ -235,6 +337,9 @@ class Worker:
         self._draining = True
         if self.pid:
             self._control.send(DRAIN)
+            if not self._hung:
+                self._watch.read()  # from here on looks are counted anew, and quicker
+                self.look_due = now
         else:
             self.due = now
 

@@ -7,6 +7,7 @@
 "slow": seconds             each append takes so long
 "raises": ["append"]        that call fails with a bug; "put" is the writer's, "take" the main thread's
 "threads": 1                so many threads can be started
+"look_seconds": 0.1         between two looks whether the worker hangs; "busy_cpu": CPU time that says that it does
 "old_kernel": 1             a write cannot be asked not to wait
 """
 
@@ -88,6 +89,15 @@ def break_calls(names: list[str]) -> None:
         Supervisor._take = bug  # type: ignore[method-assign, assignment]
 
 
+def look_often(thresholds: dict[str, float]) -> None:
+    from functools import partial
+
+    from shipper.supervisor import loop
+    from shipper.supervisor.worker import Worker
+
+    vars(loop)["Worker"] = partial(Worker, **thresholds)  # type: ignore[arg-type]
+
+
 def limit_threads(count: int) -> None:
     import _thread
 
@@ -113,6 +123,9 @@ def main() -> int:
 
     if "raises" in parts:
         break_calls(parts["raises"])
+    thresholds = {name: parts[name] for name in ("look_seconds", "busy_cpu") if name in parts}
+    if thresholds:
+        look_often(thresholds)
     if "old_kernel" in parts:
         del os.RWF_NOWAIT
     if "threads" in parts:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 import pytest
 
-from shipper.supervisor.processes import Process, children, descendants, holders, look, parse_stat, table
+from shipper.supervisor.processes import (
+    Process,
+    children,
+    cpu_seconds,
+    descendants,
+    holders,
+    look,
+    parse_stat,
+    table,
+)
 
 
 @pytest.mark.parametrize("name", ["cat", "a b", ") R 1 1", "(x) (y", "\udcff", ""])
@@ -43,3 +53,15 @@ def test_holders_of_a_pipe_are_found() -> None:
     os.close(read_end)
     os.close(write_end)
     assert look(2**22 + 1) is None
+
+
+def test_cpu_time_is_that_of_all_threads() -> None:
+    before, own = cpu_seconds(os.getpid()), time.process_time()
+    assert before is not None
+    assert abs(before - own) < 0.5
+    while time.process_time() < own + 0.1:
+        pass
+    after = cpu_seconds(os.getpid())
+    assert after is not None
+    assert after > before
+    assert cpu_seconds(2**22 + 1) is None

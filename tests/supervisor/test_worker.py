@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shipper.supervisor.worker import AGAIN, LONGEST_DELAY, SAY_AGAIN_SECONDS, SHORT, Backoff, Control
+from shipper.supervisor.worker import (
+    AGAIN,
+    BUSY_CPU,
+    LONGEST_DELAY,
+    LOOKS,
+    SAY_AGAIN_SECONDS,
+    SHORT,
+    Backoff,
+    Control,
+    Watch,
+)
 from tests.bench.common import children
 from tests.helpers import wait_until
 from tests.supervisor.wrapping import AGENTS, PYTHON, SIGNALS, SLACK, read_line, ready_pid, run, wrap
 
+OFTEN = {"look_seconds": 0.1, "busy_cpu": 0.3}
+HANGS = b"the process that forwards the lines hangs: it is killed and started again"
 SLEEPER = [PYTHON, "-I", "-c", "import time; time.sleep(30)"]
 
 
@@ -34,6 +47,11 @@ def starts(notes: Path) -> list[list[str]]:
 def heard(notes: Path) -> list[str]:
     """What the workers heard, wakes left out."""
     return [line for line in read(notes) if not line.startswith(("start", "w"))]
+
+
+def is_up(notes: Path, life: int) -> bool:
+    """So many have been started, and the last one reads the pipe."""
+    return len(starts(notes)) == life and read(notes)[-1] == "w"
 
 
 @pytest.fixture
@@ -217,6 +235,102 @@ def test_when_we_are_killed_the_worker_hears_the_end_of_the_pipe(tmp_path: Path,
     process.wait()
     os.kill(agent, signal.SIGKILL)
     wait_until(lambda: read(notes)[-1] == "eof", what="the pipe's end")
+
+
+def test_one_that_is_stopped_is_replaced_and_said_once(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, {**worker(notes), **OFTEN})
+    ready_pid(process)
+    for life in (1, 2):
+        wait_until(partial(is_up, notes, life), what="a worker")
+        os.kill(int(starts(notes)[-1][2]), signal.SIGSTOP)
+        process.send_signal(signal.SIGUSR1)  # the agent prints
+    wait_until(partial(is_up, notes, 3), what="the third worker")
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert heard(notes)[-1] == "d"
+    assert err.count(HANGS) == 1
+    assert b"ended by signal" not in err
+
+
+def test_one_that_is_stuck_in_a_loop_is_replaced(tmp_path: Path, notes: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "print('start', sys.argv[2], os.getpid(), 0, file=open(sys.argv[3], 'a'))\n"
+        "while sys.argv[2] == '0': pass\n"
+        "while os.read(int(sys.argv[1]), 1) != b'd': pass\n"
+    )
+    command = [PYTHON, "-I", "-c", code, "{control}", "{restarts}", str(notes)]
+    process = wrap(tmp_path, SIGNALS, {"sinks": ["datadog"], "worker": command, **OFTEN})
+    ready_pid(process)
+    wait_until(lambda: len(starts(notes)) == 2, timeout=20, what="another worker")
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert HANGS in err
+
+
+def test_one_that_is_stopped_when_the_drain_begins_is_replaced_in_time(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, worker(notes))
+    ready_pid(process)
+    wait_until(lambda: read(notes) and read(notes)[-1] == "w", what="a worker")
+    os.kill(int(starts(notes)[0][2]), signal.SIGSTOP)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert 1.0 <= time.monotonic() - begun < 2.0 + SLACK
+    assert heard(notes) == ["d"]
+    assert HANGS in err
+
+
+def test_one_that_stood_still_together_with_us_is_left_alone(tmp_path: Path, notes: Path) -> None:
+    process = wrap(tmp_path, SIGNALS, {**worker(notes), "look_seconds": 0.5})
+    agent = ready_pid(process)
+    wait_until(lambda: read(notes) and read(notes)[-1] == "w", what="a worker")
+    worker_pid = int(starts(notes)[0][2])
+    os.kill(worker_pid, signal.SIGSTOP)
+    os.kill(agent, signal.SIGUSR1)
+    assert read_line(process) == "10"
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(2.5)  # more than LOOKS of them: as when the container is paused
+    for pid in (worker_pid, process.pid):
+        os.kill(pid, signal.SIGCONT)
+    os.kill(agent, signal.SIGUSR1)
+    assert read_line(process) == "10"
+    process.send_signal(signal.SIGRTMAX)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert len(starts(notes)) == 1
+    assert b"hangs" not in err
+
+
+@pytest.mark.parametrize(
+    ("looks", "hangs"),
+    [
+        ([("S", 1.0)] * (LOOKS + 1), True),
+        ([("T", 1.0)] * (LOOKS + 1), True),
+        ([("R", 1.0), ("R", 2.0)] + [("T", 2.0)] * LOOKS, True),
+        ([("R", 1.0), ("R", 11.0), ("R", 21.0), ("R", 31.0)], True),
+        ([("R", 1.0), ("R", 1.0 + BUSY_CPU)], False),  # too few looks: they may have come late
+        ([("S", 1.0 + 0.02 * look) for look in range(20)], False),  # it waits for its share of CPU
+        ([("R", 1.0)] * 20, False),  # it gets no CPU at all
+        ([("D", 1.0)] * 20, False),  # it waits for a disk
+    ],
+    ids=["asleep", "stopped", "stopped at work", "in a loop", "two looks", "throttled", "starved", "disk"],
+)
+def test_what_counts_as_hanging(looks: list[tuple[str, float]], hangs: bool) -> None:
+    watch = Watch()
+    found = [watch.look(5, state, cpu, LOOKS, BUSY_CPU) for state, cpu in looks]
+    assert found == [False] * (len(looks) - 1) + [hangs]
+
+
+def test_whatever_was_read_in_between_begins_it_anew() -> None:
+    watch = Watch()
+    assert not any(watch.look(wakes, "S", 1.0, LOOKS, BUSY_CPU) for wakes in range(20))
+    for _ in range(20):
+        watch.read()
+        assert not watch.look(20, "S", 1.0, LOOKS, BUSY_CPU)
 
 
 def test_back_off_doubles_up_to_its_longest_and_starts_again_after_a_minute_of_life() -> None:
