@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 USAGE = 64
 SOFTWARE = 70
 
-COMMANDS = ("run", "logs", "tail", "check", "sandbox", "help")
+COMMANDS = ("run", "logs", "tail", "status", "check", "sandbox", "help")
 OPTIONS = ("--help", "-h", "--version")
-LATER = ("build", "status")
+LATER = ("build",)
 """Commands that the design fixes and this version does not have."""
 
 HELP = """\
@@ -30,6 +30,7 @@ commands
   run [--] CMD [ARG...]   run CMD as the agent; its settings are variables only
   logs [-f] [-n N]        show what the agent printed, from the journal, also beside a running agent
   tail                    another name for logs
+  status [-w] [--json]    what was captured, what each provider has of it, and what keeps the rest
   check [--json]          which providers are on, where each would send, and what each answers to a test line
   sandbox                 the providers' intakes on this machine, with a page that shows what arrives
   help                    this text; COMMAND --help says more about one
@@ -37,6 +38,7 @@ commands
 examples
   DATADOG_TOKEN=pub... shipper run -- python agent.py start
   docker exec CONTAINER shipper logs -f
+  docker exec CONTAINER shipper status
   docker exec CONTAINER shipper check
   shipper sandbox --port 8080
   DATADOG_TOKEN=pub0123456789abcdef0123456789abcdef SHIPPER_DATADOG_URL=http://127.0.0.1:8080 \\
@@ -144,6 +146,10 @@ def _other(arguments: list[str]) -> int:
         from shipper.commands.logs import main as logs
 
         return logs(rest)
+    if command == "status":
+        from shipper.commands.status import main as status
+
+        return status(rest)
     if command == "check":
         from shipper.check.command import main as check
 

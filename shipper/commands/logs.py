@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 
+from shipper.commands.finding import Parser, candidates, newest_run, nothing_to_show
 from shipper.config.settings import load
 from shipper.journal import runs
 from shipper.journal.frames import FACTS, Frame, parse
@@ -35,14 +36,8 @@ the newest that lives. Exit status: 0, 1 when there is no journal to show, 64 fo
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        say(f"{message}; `shipper logs --help` shows what there is")
-        raise SystemExit(64)
-
-
 def main(argv: Sequence[str]) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="shipper logs",
         description="Shows what the journal of this container holds, beside a running agent or after its end.",
         epilog=EPILOG,
@@ -57,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     directories = candidates(load(os.environ).directories)
     run = newest_run(directories)
     if run is None:
-        say(_nothing(directories))
+        say(nothing_to_show(directories))
         return 1
     return show(run, options.lines, options.follow)
 
@@ -66,48 +61,6 @@ def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines")
     return int(text)
-
-
-def candidates(directories: Sequence[str]) -> list[str]:
-    """Every directory that may hold runs: those of the settings, and those of other users."""
-    found = list(directories)
-    for directory in directories:
-        parent, name = os.path.split(directory)
-        if name.startswith("shipper-"):
-            try:
-                found += [os.path.join(parent, other) for other in sorted(os.listdir(parent)) if _is_ours(other)]
-            except OSError:
-                continue
-    return list(dict.fromkeys(found))
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith("shipper-") and name[8:].isdigit()
-
-
-def newest_run(directories: Sequence[str]) -> str | None:
-    """The newest live run, else the newest that holds anything."""
-    found = [run for directory in directories for run in runs.list_runs(directory) if _holds_anything(run)]
-    found.sort(key=os.path.basename, reverse=True)
-    return next((run for run in found if runs.is_live(run)), found[0] if found else None)
-
-
-def _holds_anything(run: str) -> bool:
-    try:
-        return runs.read_facts(run) is not None
-    except OSError:  # another user's
-        return False
-
-
-def _nothing(directories: Sequence[str]) -> str:
-    places = [place for directory in directories for place in (directory, *runs.list_runs(directory))]
-    locked = [place for place in places if os.path.isdir(place) and not os.access(place, os.R_OK)]
-    if locked:
-        return (
-            f"the journal in {locked[0]} may be read by its owner alone: "
-            "run this as the agent's user or as root (docker exec -u 0 …)"
-        )
-    return f"there is no journal in {', '.join(directories)}: has `shipper run` been started here (with SHIPPER_DIR)?"
 
 
 class _Printer:

@@ -5,6 +5,7 @@
     feed         a run's journal, read and decoded once for all sinks that are in step
     source       a run as one sink sees it: what was read and not yet accepted; its cursor
     sender       one a sink: takes from its sources, encodes, sends, retries, bisects, commits
+    health       how a sink does, for `shipper status`
     concurrency  how many requests are under way at once
     retry        when to try again (the only import of tenacity)
     commits      a thread that writes the cursors, so that a frozen disk holds up no request

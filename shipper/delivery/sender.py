@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from shipper.config.budget import Budget
 from shipper.delivery import throttle
 from shipper.delivery.concurrency import Concurrency
+from shipper.delivery.health import JOURNAL, PARKED, WAITING, WELL, Health
 from shipper.delivery.retry import retrying
 from shipper.delivery.source import (
     MAX_WINDOWS,
@@ -72,10 +73,10 @@ class _Flight:
     """A request from its taking until it is settled.
 
     ``body``: None when it could not be encoded, for ``error``. ``turn`` is set once all before it are settled.
-    ``acceptance`` counts once ``done``.
+    ``acceptance`` counts once ``done``. ``maybe_taken``: the last attempt may have been accepted all the same.
     """
 
-    __slots__ = ("acceptance", "body", "done", "error", "generation", "parts", "turn", "weight")
+    __slots__ = ("acceptance", "body", "done", "error", "generation", "maybe_taken", "parts", "turn", "weight")
 
     def __init__(self, parts: list[Part], body: Body | None, error: RejectedError | None, generation: int) -> None:
         self.parts = parts
@@ -85,6 +86,7 @@ class _Flight:
         self.weight = sum(part.weight for part in parts)
         self.turn = asyncio.Event()
         self.done = False
+        self.maybe_taken = False
         self.acceptance: Acceptance | None = None
 
 
@@ -111,7 +113,8 @@ class Sender:
         """
         self.name = entry.name
         self.title = entry.title
-        self.state = "well"
+        self.state = WELL
+        self._health = Health()
         self._build = build
         self._sink = build()
         self._say = say
@@ -165,6 +168,10 @@ class Sender:
     def add(self, source: Source) -> None:
         self._sources.append(source)
         source.along = not self._failures
+        self._health.recall(source.health)
+        known, source.health = source.health, self._health.values
+        if known and known.get("state") != source.health["state"]:
+            source.note()
         source.wake = self.wake
         self._due[source] = 0.0
         self._wake.set()
@@ -388,9 +395,20 @@ class Sender:
             del self._flights[source]
         source.finish()
 
+    def _become(self, state: str, why: str = "", seconds: float | None = None) -> None:
+        """``seconds`` until the next attempt."""
+        self.state = f"{'failing' if state == WAITING else state}: {why}" if why else state
+        if why:
+            self._health.failed(why)
+        if self._health.become(state, seconds) or why:
+            for source in self._sources:
+                source.note()
+
     def _journal_failed(self, error: OSError) -> None:
-        if self.state != "journal":
-            self.state = "journal"
+        if self.state != JOURNAL:
+            self.state = JOURNAL
+            self._health.failed(f"the journal cannot be read ({error.strerror})")
+            self._become(JOURNAL)
             self._say(f"the journal cannot be read ({error.strerror}): {self.title} gets no lines until it can")
 
     async def _wait(self, event: asyncio.Event, seconds: float | None) -> None:
@@ -485,7 +503,8 @@ class Sender:
     async def _refuses_all(self, error: RejectedError) -> None:
         """Nothing was ever accepted, every line is refused: it is hardly the lines. Waits, or raises _GaveUpError."""
         self._failures += 1
-        self.state = f"failing: {in_words(error)}"
+        seconds = PARKED_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 (as in _park)
+        self._become(WAITING, in_words(error), seconds)
         if not self._told:
             self._told = True
             self._say(
@@ -495,7 +514,7 @@ class Sender:
         if self._deadline is not None:
             self._gave_up = True
             raise _GaveUpError
-        await self._wait(self._hurry, PARKED_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 (as in _park)
+        await self._wait(self._hurry, seconds)
 
     def _encode(self, source: Source, parts: list[Part]) -> Body:
         """Raises RejectedError when it cannot be done: no line may stop the logs."""
@@ -522,7 +541,7 @@ class Sender:
         self._concurrency.answered(now - started - (own - waited), now, self._clock.process_time() + own)
         if self._slowed:
             self._slowed = self._slowed * 0.9 if self._slowed > self._interval else 0.0
-        if (self._failures or self.state == "journal") and not self._trouble.locked():
+        if (self._failures or self.state == JOURNAL) and not self._trouble.locked():
             self._well()
         return acceptance
 
@@ -585,7 +604,7 @@ class Sender:
                         raise error
                     acceptance = await self._try(source, flight)
         except RetryableError as last:
-            self.state = f"failing: {in_words(last)}"
+            self._become(WAITING, in_words(last))
             self._gave_up = True
             raise _GaveUpError from last
         return acceptance
@@ -594,12 +613,17 @@ class Sender:
         """One attempt. Raises RetryableError, RejectedError and RefusedError."""
         if flight.body is None or flight.generation != self._generation:  # another secret may want another address
             flight.body, flight.generation = self._encode(source, flight.parts), self._generation
+        if flight.maybe_taken:
+            flight.maybe_taken = False
+            source.counters["repeats"] += sum(map(lines_in, flight.parts))
         try:
             acceptance = await self._sink.send(flight.body)
-        except (RetryableError, RejectedError, RefusedError):
+        except (RetryableError, RejectedError, RefusedError) as error:
             self._bugs = 0
+            flight.maybe_taken = isinstance(error, RetryableError) and error.maybe_taken
             raise
         except Exception as error:
+            flight.maybe_taken = True
             self._bugs += 1
             name = type(error).__name__
             if self._bugs >= BUGS_IN_A_ROW:
@@ -616,7 +640,7 @@ class Sender:
         def failed(error: RetryableError, attempts: int, wait: float) -> None:
             source.counters["retried"] += 1
             self._slow_down(error)
-            self.state = f"failing: {in_words(error)}"
+            self._become(WAITING, in_words(error), wait)
             if attempts >= TOLD_AFTER and not self._told:
                 self._told = True
                 self._say(
@@ -663,7 +687,7 @@ class Sender:
         for source in self._sources:
             source.along = True
         self._last_try = False
-        self.state = "well"
+        self._become(WELL)
         if self._told:
             self._told = False
             self._say(f"{self.title} takes lines again")
@@ -676,11 +700,12 @@ class Sender:
                 f"{in_words(error)}; nothing goes to {self.title} until that is mended; lines wait in the journal, "
                 "whose oldest are dropped when it is full"
             )
-        self.state = f"parked: {in_words(error)}"
+        seconds *= random.uniform(0.8, 1.2)  # noqa: S311 (a fleet in step, no secret)
+        self._become(PARKED, in_words(error), seconds)
         if self._deadline is not None:
             self._gave_up = True
             raise _GaveUpError
-        await self._wait(self._hurry, seconds * random.uniform(0.8, 1.2))  # noqa: S311 (a fleet in step, no secret)
+        await self._wait(self._hurry, seconds)
         if self._deadline is not None:
             self._last_try = True
         try:
@@ -701,6 +726,7 @@ class Sender:
 
     def _notify(self, source: Source, part: Part, why: str) -> None:
         """Tell the stream that the part's lines will not come; on stderr it is said once."""
+        self._health.failed(f"it did not take a line ({why})")
         piece = part.piece
         first, last = seq_of(part, part.start), seq_of(part, part.end - 1)
         reason = f"{self.title} did not take it ({why})" if first == last else f"{self.title} did not take them ({why})"

@@ -23,7 +23,7 @@ RECORD_BYTES = 300
 
 MAX_OWED = 40  # announcements that a cursor has room for beside all else, some 50 bytes each
 
-COUNTERS = ("delivered", "empty", "events", "moved", "requests", "retried", "sent_bytes", "truncated")
+COUNTERS = ("delivered", "empty", "events", "moved", "repeats", "requests", "retried", "sent_bytes", "truncated")
 
 
 class Part:
@@ -85,7 +85,8 @@ def halves(parts: list[Part]) -> tuple[list[Part], list[Part]]:
 
 
 class Source:
-    """``adopted``: the run of a dead wrapper. ``dropped``: lines not sent, by reason.
+    """``adopted``: the run of a dead wrapper. ``dropped``: lines not sent, by reason. ``health``: its sender's, of all
+    its sources, committed beside the counters for whoever looks at the files.
 
     ``under_way``: requests that were taken and are neither accepted, dropped nor put back. ``along``: it wants what the
     other sinks read, since it goes on soon. ``filling``: it is reading, until it has what `wants`
@@ -104,6 +105,7 @@ class Source:
         self.wake: Callable[[], None] = lambda: None
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.dropped: dict[str, int] = {}
+        self.health: dict[str, Any] = {}
         self._cursor = cursor
         self._committer = committer
         self._pieces: deque[Part] = deque()
@@ -127,6 +129,7 @@ class Source:
             self._state = State.from_cursor(values["streams"])
             self._positions = {name: [int(v) for v in values["streams"][name]] for name in ("1", "2")}
             self.counters.update({name: int(values.get(name, 0)) for name in COUNTERS})
+            self.health = dict(values.get("health", {}))
             carried = values.get("carried", {})
             self._carried = {stream: int(carried.get(str(stream), 0)) for stream in (1, 2)}
             self._skipped = dict(self._carried)
@@ -353,6 +356,7 @@ class Source:
         values["carried"] = {str(stream): lines for stream, lines in self._carried.items()}
         values["complete"] = self.complete
         values["owed"] = [list(owed) for owed in self._owed.values()]
+        values["health"] = dict(self.health)
         self._committer.submit(self._cursor, values)
 
     def undelivered(self, seconds: float) -> tuple[int, bool]:

@@ -5,6 +5,7 @@ docker/runtimes/README.md), the supervisor too. Nobody is left to say so but the
 has nothing but the run's files. So the file ``note`` is one of them, written in place (`slots`), with the values:
 
     agent, host         the command's name, the worker instance
+    pid, pids           the agent's, and the inode of the pid namespace in which it is that
     at                  wall time of the note, ns
     use, limit, peak    bytes, as `config.container` has them; null where there is none
     kills, kills_before processes ended for lack of memory: of this cgroup, and how many of them before the run
@@ -53,7 +54,19 @@ MIB = 1 << 20
 class Note:
     """What a run's note says; ``oom_kills`` are those since the run's start, all else as in the file."""
 
-    __slots__ = ("agent", "at_ns", "ended", "host", "limit_bytes", "oom_kills", "peak_bytes", "told", "use_bytes")
+    __slots__ = (
+        "agent",
+        "at_ns",
+        "ended",
+        "host",
+        "limit_bytes",
+        "oom_kills",
+        "peak_bytes",
+        "pid",
+        "pids",
+        "told",
+        "use_bytes",
+    )
 
     def __init__(self, values: dict[str, Any]) -> None:
         """Raises KeyError, TypeError or ValueError on anything that `Noter` did not write."""
@@ -64,6 +77,8 @@ class Note:
         self.limit_bytes = _count(values["limit"])
         self.peak_bytes = _count(values["peak"])
         self.oom_kills = max(0, int(values["kills"] or 0) - int(values["kills_before"] or 0))
+        self.pid = int(values.get("pid", 0))  # 0: unknown, as the namespace's inode is
+        self.pids = int(values.get("pids", 0))
         self.ended = bool(values["ended"])
         self.told = bool(values["told"])
 
@@ -75,6 +90,33 @@ def _count(value: Any) -> int | None:
 def read_note(run: str) -> Note | None:
     """The note of the run at that path; None when there is none or it cannot be read."""
     return _note(read_slots(os.path.join(run, NOTE), SLOT_BYTES))
+
+
+def wrapper_lives(run: str) -> bool | None:
+    """Whether the wrapper that keeps the run's note lives; None when that cannot be told."""
+    if read_slots(os.path.join(run, NOTE), SLOT_BYTES) is None:  # it is locked before it holds anything: see `_create`
+        return None
+    try:
+        fd = os.open(os.path.join(run, NOTE), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return False
+
+
+def pid_namespace() -> int:
+    """The inode of this process's; 0 when it cannot be told."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
 
 
 def _note(values: dict[str, Any] | None) -> Note | None:
@@ -90,10 +132,24 @@ class Noter:
     Used by one thread, the supervisor's writer: every call but `due` may block on a frozen disk. None raises OSError.
     """
 
-    __slots__ = ("_container", "_due", "_facts", "_file", "_kills_before", "_run", "_said", "_use", "_wait")
+    __slots__ = (
+        "_container",
+        "_due",
+        "_facts",
+        "_file",
+        "_kills_before",
+        "_pid",
+        "_pids",
+        "_run",
+        "_said",
+        "_use",
+        "_wait",
+    )
 
-    def __init__(self, run: str, facts: Facts, container: Container | None = None) -> None:
-        """``run``: the run's directory, with its final name."""
+    def __init__(self, run: str, facts: Facts, container: Container | None = None, pid: int = 0) -> None:
+        """``run``: the run's directory, with its final name; ``pid``: the agent's."""
+        self._pid = pid
+        self._pids = pid_namespace()
         self._run = run
         self._facts = facts
         self._container = container or Container()
@@ -133,6 +189,8 @@ class Noter:
         values = {
             "agent": self._facts.agent[:MAX_NAME],
             "host": self._facts.host[:MAX_NAME],
+            "pid": self._pid,
+            "pids": self._pids,
             "at": time.time_ns(),
             "use": use,
             "limit": limit,

@@ -91,12 +91,22 @@ class SinkError(Exception):
 
 class RetryableError(SinkError):
     """``after``: seconds that the provider asked to wait, None when it asked for none. ``throttled``: it wants fewer
-    requests, rather than having trouble of its own."""
+    requests, rather than having trouble of its own. ``maybe_taken``: the request may have been accepted all the same,
+    so that trying again repeats its lines."""
 
-    def __init__(self, message: str, after: float | None = None, *, throttled: bool = False) -> None:
+    def __init__(
+        self, message: str, after: float | None = None, *, throttled: bool = False, maybe_taken: bool = False
+    ) -> None:
         super().__init__(message)
         self.after = after
         self.throttled = throttled
+        self.maybe_taken = maybe_taken
+
+
+def maybe_taken(status: int) -> bool:
+    """Whether an answer of such a status leaves open if the request was accepted: a gateway's own time-out does, a
+    refusal of service does not."""
+    return status >= 500 and status != 503
 
 
 class RejectedError(SinkError):

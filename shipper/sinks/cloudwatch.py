@@ -89,6 +89,7 @@ from shipper.sinks.base import (
     SettingError,
     Sink,
     SinkError,
+    maybe_taken,
 )
 from shipper.sinks.http import CONNECT_TIMEOUT, MAX_ANSWER_BYTES, TOTAL_TIMEOUT, retry_after
 from shipper.sinks.parts import ACCESS_KEY, clean, fitting, moved_to, other_server, own_secret, shown
@@ -350,7 +351,9 @@ class CloudWatch(Sink):
             raise
         except (BotoCoreError, ResponseParserError, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             message = self._words(error)
-            raise RetryableError(message) from None  # the original may show headers or a proxy's password
+            unsent = (EndpointConnectionError, ProxyConnectionError, ConnectTimeoutError, SSLError)
+            # the original may show headers or a proxy's password
+            raise RetryableError(message, maybe_taken=not isinstance(error, unsent)) from None
 
     def _make(self, key: tuple[str, str], made: int, group_is_there: bool) -> None:
         """Group and stream as far as they are missing. One thread at a time; the others find them made."""
@@ -419,7 +422,8 @@ class CloudWatch(Sink):
         if code in THROTTLED or status == 429:
             return RetryableError(f"CloudWatch ({host}) asks for fewer requests ({said}).", after, throttled=True)
         if status >= 500 or status == 408 or code in ("ServiceUnavailableException", "OperationAbortedException"):
-            return RetryableError(f"CloudWatch ({host}) has trouble of its own ({said}).", after)
+            words = f"CloudWatch ({host}) has trouble of its own ({said})."
+            return RetryableError(words, after, maybe_taken=maybe_taken(status))
         if code in FORBIDDEN:
             return self._forbidden(action, said)
         if code in NO_ACCOUNT:

@@ -41,6 +41,7 @@ from shipper.sinks.base import (
     RetryableError,
     SettingError,
     Sink,
+    maybe_taken,
 )
 from shipper.sinks.http import Http
 from shipper.sinks.parts import API_KEY, CLIENT_TOKEN, fitting, fragment, moved_to, other_server, own_secret, shown
@@ -164,7 +165,11 @@ class Datadog(Sink):
                 f"Datadog ({host}) asks for fewer requests (status 429).", answer.after, throttled=True
             )
         if status >= 500 or status == 408:
-            raise RetryableError(f"Datadog ({host}) has trouble of its own (status {status}).", answer.after)
+            raise RetryableError(
+                f"Datadog ({host}) has trouble of its own (status {status}).",
+                answer.after,
+                maybe_taken=maybe_taken(status),
+            )
         raise RetryableError(f"{host} gave an answer that Datadog does not give (status {status}).", answer.after)
 
 

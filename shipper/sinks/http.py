@@ -115,7 +115,9 @@ class Http:
                 answer = await _answer(response)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             message = self._words(error)
-            raise RetryableError(message) from None  # the original may show headers or a proxy's password
+            maybe_taken = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+            # the original may show headers or a proxy's password
+            raise RetryableError(message, maybe_taken=maybe_taken) from None
         if 300 <= answer.status < 400:
             raise RetryableError(self.way.redirected(answer.status), answer.after)
         if self.way.may_be_the_proxys(answer.status):

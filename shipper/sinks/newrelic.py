@@ -50,6 +50,7 @@ from shipper.sinks.base import (
     RejectedError,
     RetryableError,
     Sink,
+    maybe_taken,
 )
 from shipper.sinks.http import Http
 from shipper.sinks.parts import (
@@ -192,7 +193,11 @@ class NewRelic(Sink):
                 answer.after,
             )
         if status >= 500 or status == 408:
-            raise RetryableError(f"New Relic ({host}) has trouble of its own (status {status}).", answer.after)
+            raise RetryableError(
+                f"New Relic ({host}) has trouble of its own (status {status}).",
+                answer.after,
+                maybe_taken=maybe_taken(status),
+            )
         raise RetryableError(f"{host} gave an answer that New Relic does not give (status {status}).", answer.after)
 
 

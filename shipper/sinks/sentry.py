@@ -61,6 +61,7 @@ from shipper.sinks.base import (
     RejectedError,
     RetryableError,
     Sink,
+    maybe_taken,
 )
 from shipper.sinks.http import MAX_RETRY_AFTER, Http
 from shipper.sinks.parts import DSN, clean, fitting, flat, moved_to, own_secret, wrong_secret
@@ -207,6 +208,7 @@ class Sentry(Sink):
                 f"Sentry ({host}) has a rate limit on logs in force: what it accepts it may not keep.",
                 limited,
                 throttled=True,
+                maybe_taken=True,
             )
         raise self._failure(answer, limited)
 
@@ -241,7 +243,7 @@ class Sentry(Sink):
             message = f"Sentry ({host}) has trouble of its own (status {status})."
         else:
             message = f"{host} gave an answer that Sentry does not give (status {status})."
-        return RetryableError(message, wait, throttled=limited is not None)
+        return RetryableError(message, wait, throttled=limited is not None, maybe_taken=maybe_taken(status))
 
 
 def _dsn(value: str, variable: str) -> Dsn:

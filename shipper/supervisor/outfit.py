@@ -50,7 +50,7 @@ class Outfit:
 
     def noter(self, journal: JournalWriter) -> Noter | None:
         """Who keeps the run's note; None: nobody."""
-        return Noter(journal.path, journal.facts)
+        return Noter(journal.path, journal.facts, pid=self._agent.pid)
 
     def worker_command(self, journal: JournalWriter, control_fd: int, restarts: int) -> list[str]:
         return [

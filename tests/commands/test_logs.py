@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shipper.commands.logs import candidates, newest_run, start_of
+from shipper.commands.finding import candidates, newest_run
+from shipper.commands.logs import start_of
 from shipper.journal.numbering import summarize
 from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run
 from tests.e2e.wrapped import ROOT, Wrapper, printing
