@@ -10,6 +10,7 @@
     retry        when to try again (the only import of tenacity)
     commits      a thread that writes the cursors, so that a frozen disk holds up no request
     adoption     runs whose wrapper died: found, locked, delivered under their own facts, tidied up
+    trial        where this process has died before, and what is done about it
     control      the pipe from the supervisor
     start        the process's first steps, before anything large is loaded
     throttle     keeps the process to its share of CPU until the drain

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from shipper.delivery.commits import Committer
     from shipper.delivery.sender import Sender
+    from shipper.delivery.trial import Trial
 
 
 AT_A_TIME = 8
@@ -49,8 +50,10 @@ class Adopter:
         *,
         keep_lines: bool = False,
         budget: Budget | None = None,
+        trial: Trial | None = None,
     ) -> None:
         self._budget = budget or Budget([sender.name for sender in senders])
+        self._trial = trial
         self._directory = directory
         self._own = own
         self._senders = senders
@@ -129,6 +132,7 @@ class Adopter:
         )
         adopted = _Adopted(feed, lock_fd)
         adopted.feed.dead = True
+        adopted.feed.trial = self._trial
         try:
             for sender in takers:
                 source = Source(adopted.feed, CursorFile(run, sender.name), self._committer, adopted=True)

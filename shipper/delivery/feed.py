@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
@@ -12,10 +13,12 @@ from shipper.journal.reader import End, Gap, Lines, RunReader, State
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
 from shipper.lines.events import Events
+from shipper.lines.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from shipper.delivery.trial import Trial, Window
     from shipper.journal.facts import Facts
 
 KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second one kept costs 30 % in cache misses
@@ -25,10 +28,10 @@ class Piece:
     """What was read of one stream: its events, and what to note in a cursor once they are accepted.
 
     ``marks``, ``first_seq``: as in `journal.reader.Lines`; ``lines``: how many. ``gap``: the loss that the one event
-    here tells of.
+    here tells of. ``window``: the one that the lines were read in.
     """
 
-    __slots__ = ("events", "first_seq", "gap", "lines", "marks", "stream")
+    __slots__ = ("events", "first_seq", "gap", "lines", "marks", "stream", "window")
 
     def __init__(
         self,
@@ -38,7 +41,9 @@ class Piece:
         lines: int = 0,
         marks: Sequence[tuple[int, int, int, int]] = (),
         gap: Gap | None = None,
+        window: Window = (0, 0),
     ) -> None:
+        self.window = window
         self.stream = stream
         self.events = events
         self.first_seq = first_seq
@@ -53,7 +58,8 @@ class Piece:
 
     def with_skipped(self, lines: int) -> Piece:
         """The same, its first event telling of ``lines`` more left out before it, from the piece before."""
-        return Piece(self.stream, self.events.with_skipped(lines), self.first_seq, self.lines, self.marks, self.gap)
+        events = self.events.with_skipped(lines)
+        return Piece(self.stream, events, self.first_seq, self.lines, self.marks, self.gap, self.window)
 
 
 class Follower(Protocol):
@@ -99,6 +105,7 @@ class Feed:
         self.end: End | None = None  # the agent's end, once it was read: nothing follows
         self.gone = False  # somebody removed the run
         self.decoded = 0  # windows
+        self.trial: Trial | None = None  # of a worker that is not the run's first
         self._told_damage = 0
 
     def tell_damage(self, say: Callable[[str], None]) -> None:
@@ -161,10 +168,10 @@ class Feed:
         pieces = []
         for item in window.items:
             if isinstance(item, Lines):
-                times = [(index, wall_ns) for index, wall_ns, _, _ in item.marks]
-                batch = Batch(item.stream, item.lines, item.first_seq, times, item.parts)
-                events = self._decoder.decode(batch)
-                pieces.append(Piece(item.stream, events, item.first_seq, len(item.lines), item.marks))
+                if self.trial is None:
+                    pieces.append(self._decoded(item, self._reader.window(state)))
+                else:
+                    pieces += self._tried(item, self._reader.window(state), self.trial)
             elif isinstance(item, Gap):
                 pieces.append(Piece(item.stream, gap_notice(item), gap=item))
             else:
@@ -174,6 +181,34 @@ class Feed:
             if len(self._kept) > KEPT_WINDOWS:
                 self._kept.popitem(last=False)
         return pieces, after, window.at_end
+
+    def _decoded(self, item: Lines, window: Window) -> Piece:
+        events = self._decoder.decode(_batch(item))
+        return Piece(item.stream, events, item.first_seq, len(item.lines), item.marks, window=window)
+
+    def _tried(self, item: Lines, window: Window, trial: Trial) -> list[Piece]:
+        """The same after a worker's death; lines that it died of again and again are plain text, or a loss."""
+        run, stream, following = os.path.basename(self.run), item.stream, item.first_seq + len(item.lines)
+        plain_end = min(trial.plain_until(run, stream, window) + 1, following)
+        pieces: list[Piece] = []
+        first = item.first_seq
+        for seq in range(first, plain_end + 1):
+            dropped = seq < plain_end and trial.is_dropped(run, stream, seq)
+            if first < seq and (dropped or seq == plain_end):
+                some = _portion(item, first, seq)
+                events = plain(_batch(some), lambda line: trial.at(run, stream, window, line, line))
+                pieces.append(Piece(stream, events, first, seq - first, some.marks, window=window))
+            if dropped:
+                _, wall_ns, segment, offset = _portion(item, seq, seq + 1).marks[0]
+                gap = Gap(stream, seq, seq, WORKER_DIED, wall_ns, segment, offset)
+                pieces.append(Piece(stream, gap_notice(gap), gap=gap))
+            if dropped or seq == plain_end:
+                first = seq + dropped
+        rest = _portion(item, max(first, item.first_seq), following) if pieces else item
+        if rest.lines:
+            with trial.at(run, stream, window, following - 1):
+                pieces.append(self._decoded(rest, window))
+        return pieces
 
     def count_lines(self, state: State, seconds: float) -> tuple[int, bool]:
         """Lines after ``state``, without decoding them, and whether the time was enough for all."""
@@ -190,7 +225,24 @@ class Feed:
         return lines, False
 
 
+def _batch(item: Lines) -> Batch:
+    times = [(index, wall_ns) for index, wall_ns, _, _ in item.marks]
+    return Batch(item.stream, item.lines, item.first_seq, times, item.parts)
+
+
+def _portion(item: Lines, first: int, following: int) -> Lines:
+    """Its lines ``first`` up to, not including, ``following``."""
+    start, end = first - item.first_seq, following - item.first_seq
+    marks = [(max(0, index - start), *place) for index, *place in item.marks if index < end]
+    begun = [number for number, mark in enumerate(marks) if not mark[0]]
+    parts = {index - start: part for index, part in item.parts.items() if start <= index < end}
+    return Lines(item.stream, first, item.lines[start:end], marks[max(begun, default=0) :], parts)  # type: ignore[arg-type]
+
+
+WORKER_DIED = "worker_died"
+
 REASONS = {
+    WORKER_DIED: "the process that forwards the lines died of it again and again, also as plain text",
     "journal_full": "the journal was full before they were sent (see SHIPPER_JOURNAL_MAX)",
     "journal_corrupt": "the journal is damaged there",
     "journal_stalled": "the disk of the journal stood still",

@@ -9,6 +9,7 @@ all before it are settled, and before anything was ever accepted there is only o
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections import deque
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shipper.config.registry import SinkEntry
+    from shipper.delivery.trial import Trial
     from shipper.sinks.base import Acceptance, Body, Encoder, Sink
 
 REST_SECONDS = 0.2  # for a source that says that it has something and gives nothing: damage that goes on, a bad disk
@@ -128,6 +130,7 @@ class Sender:
         self._due: dict[Source, float] = {}
         self._resting: dict[Source, float] = {}
         self.more: Callable[[], bool] = lambda: False
+        self.trial: Trial | None = None  # of a worker that is not the run's first
         self._encoders: dict[str, Encoder] = {}
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -242,6 +245,8 @@ class Sender:
         """Whether one more request may be under way."""
         if not self._tasks:
             return True
+        if self.trial is not None and self.trial.careful and self._deadline is None:
+            return False  # the one before may have died for lack of memory
         return (
             self._proven
             and not self._failures
@@ -335,6 +340,10 @@ class Sender:
         limits = self._limits
         body: Body | None = None
         problem: RejectedError | None = None
+        if self.trial is not None and self.trial.careful:
+            source.flush()
+            parts, rest = _of_one_window(parts)
+            source.put_back(rest)
         try:
             body = self._encode(source, parts)
             while body.size > limits.max_body_bytes and count_of(parts) > 1:
@@ -522,10 +531,26 @@ class Sender:
         encode = self._encoders.get(facts.run)
         if encode is None:
             encode = self._encoders[facts.run] = self._sink.encoder(facts)
+        now_ms = int(self._clock.time() * 1000)
         try:
-            return encode([part.slice() for part in parts], int(self._clock.time() * 1000))
+            if self.trial is not None and self.trial.careful and not parts[0].piece.own:
+                return self._try_to_encode(source, parts, encode, now_ms, self.trial)
+            return encode([part.slice() for part in parts], now_ms)
         except Exception as error:
             raise RejectedError(f"it could not be encoded ({type(error).__name__})", 0) from error
+
+    def _try_to_encode(self, source: Source, parts: list[Part], encode: Encoder, now_ms: int, trial: Trial) -> Body:
+        """The same, once this process has died before: what is at work is noted."""
+        run, piece = os.path.basename(source.feed.run), parts[0].piece
+        place = (run, piece.stream, piece.window)
+        for part in parts if trial.plain_until(*place) else ():
+            for index in range(part.start, part.end):
+                if part.piece is piece and (seq := seq_of(part, index)) <= trial.plain_until(*place):
+                    with trial.at(*place, seq, seq):
+                        encode([(piece.events, index, index + 1)], now_ms)
+        last = max(seq_of(part, part.end - 1) for part in parts if part.piece is piece)
+        with trial.at(*place, last):
+            return encode([part.slice() for part in parts], now_ms)
 
     async def _send(self, source: Source, flight: _Flight) -> Acceptance | None:
         """Until it is accepted, perhaps in part. Raises RejectedError, and _GaveUpError in a drain."""
@@ -738,6 +763,12 @@ class Sender:
                 f"{self.title} did not take a line of {piece.events.stream} ({why}): "
                 "such lines are dropped and counted, and an event in the stream tells of each"
             )
+
+
+def _of_one_window(parts: list[Part]) -> tuple[list[Part], list[Part]]:
+    """Those in front that are of the same piece, and the rest."""
+    end = next((end for end, part in enumerate(parts) if part.piece is not parts[0].piece), len(parts))
+    return parts[:end], parts[end:]
 
 
 def in_words(error: Exception) -> str:

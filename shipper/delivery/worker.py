@@ -22,6 +22,7 @@ from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import Source
+from shipper.delivery.trial import Trial
 from shipper.journal.cursor import CursorFile
 from shipper.journal.directory import default_max_bytes, memory_limit_of
 from shipper.journal.runs import LOCK, used_bytes
@@ -107,9 +108,12 @@ class Worker:
             queue_bytes=budget.queue_bytes,
         )
         self._feed = feed
+        trial = Trial(feed.run, self._say) if self._arguments.restarts else None
+        feed.trial = trial
         own = []
         for sender in self._senders:
             source = Source(feed, CursorFile(feed.run, sender.name), committer, adopted=False)
+            sender.trial = trial
             sender.add(source)
             own.append((sender, source))
         adopter = Adopter(
@@ -120,6 +124,7 @@ class Worker:
             self._say,
             keep_lines=keep_lines,
             budget=budget,
+            trial=trial,
         )
         for sender in self._senders:
             sender.more = adopter.advance

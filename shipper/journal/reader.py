@@ -208,6 +208,10 @@ class RunReader:
             os.close(self._fd)
             self._fd = -1
 
+    def window(self, state: State) -> tuple[int, int]:
+        """What `read` has just read from ``state`` on: its segment, and which `WINDOW_BYTES` of that."""
+        return self._index, state.offset // WINDOW_BYTES if state.segment == self._index else 0
+
     def available(self, state: State) -> int:
         """Bytes of the journal after ``state``, at least: what is in its segment, and one more when another follows.
 

@@ -4,5 +4,6 @@ In: a `Batch`, the bytes of some lines of one stream. Out: `Events`, the same li
 fields), one decoding for however many sinks are in step. Pure: no clock, no file, no network, and nothing raises for
 anything that an agent can print. Knows no other room but the journal's names of the streams.
 
-Reading order: batch (what comes in), events (what goes out), decoder (the way), times, levels and names (its tables).
+Reading order: batch (what comes in), events (what goes out), decoder (the way), times, levels and names (its tables);
+plain is the way of last resort.
 """

@@ -31,6 +31,7 @@ class Wrapper:
 
     ``sinks`` are turned on and sent to ``url``, unless that is None; an empty variable in ``environ`` is left out.
     ``before``: a command that takes the wrapper's as its last arguments, such as unshare.
+    ``root`` is where the package lies.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Wrapper:
         outputs: Path | None = None,
         before: Sequence[str] = (),
         cwd: Path | None = None,
+        root: Path = ROOT,
     ) -> None:
         self.directory = directory
         self.outputs = outputs or directory.parent
@@ -51,15 +53,15 @@ class Wrapper:
         self._err = self.outputs / "stderr"
         settings = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         settings |= {"SHIPPER_DIR": str(directory), "SHIPPER_HOST": "worker-1", "SHIPPER_SOURCE": "CA_test"}
-        settings["PYTHONPATH"] = str(ROOT)
+        settings["PYTHONPATH"] = str(root)
         if url is not None:
             settings |= variables(url, sinks)
         settings |= environ or {}
         with open(self._out, "ab") as out, open(self._err, "ab") as err:
             self.process = subprocess.Popen(
                 [*before, sys.executable, "-m", "shipper", "run", "--", *command],
-                cwd=cwd,
                 env={name: value for name, value in settings.items() if value},
+                cwd=cwd or root,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
