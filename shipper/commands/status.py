@@ -209,7 +209,11 @@ def _as_text(figures: Figures) -> str:
         )
         rows.append(("earlier", f"{runs} not delivered yet: {_lines(figures.earlier_lines)} pending"))
     out = [f"{name:<8}{MARGIN}{text}" for name, text in rows]
-    out += ["", *_table(figures)] if figures.sinks else ["", "Nothing is forwarded: no provider's secret was set."]
+    out += (
+        ["", *_table(figures)]
+        if figures.sinks
+        else ["", "Nothing is forwarded: no sink is turned on, `shipper check` says why."]
+    )
     dropped = [(sink.title, sink.dropped) for sink in figures.sinks if sink.dropped]
     if dropped:
         out += ["", "dropped lines"]

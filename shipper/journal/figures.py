@@ -53,7 +53,10 @@ class Captured:
         if segments and segments[:1] != self._segments[:1]:
             frame = next(frames(self.run, segments[0], 0), None)
             if frame is not None and frame.kind == FACTS:
-                self.first = {stream: numbering.line for stream, numbering in _numberings(frame).items()}
+                self.first = {
+                    stream: numbering.line + -(-numbering.before // self.facts.max_line)  # one begun before is lost
+                    for stream, numbering in _numberings(frame).items()
+                }
         if segments[-1:] != self._segments[-1:]:
             self._offset = 0
         self._segments = segments

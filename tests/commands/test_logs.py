@@ -172,8 +172,8 @@ def test_other_users_directories_are_looked_through_too(tmp_path: Path) -> None:
     assert found == [str(tmp_path / "shipper-0"), str(tmp_path / "shipper-10001")]
 
 
-@pytest.mark.parametrize("mode", [0o700, 0o755])
-def test_a_journal_of_somebody_else_is_said_to_be_that(mode: int) -> None:
+@pytest.mark.parametrize(("command", "mode"), [("logs", 0o700), ("logs", 0o755), ("status", 0o755)])
+def test_a_journal_of_somebody_else_is_said_to_be_that(command: str, mode: int) -> None:
     if os.geteuid():
         pytest.skip("needs root: it becomes another user")
     with tempfile.TemporaryDirectory() as directory:  # not pytest's own, which nobody else may even enter
@@ -181,7 +181,7 @@ def test_a_journal_of_somebody_else_is_said_to_be_that(mode: int) -> None:
         os.chmod(directory, mode)  # a volume's root may be open; a run never is
         program = (
             "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-            "from shipper.commands.logs import main\n"
+            f"from shipper.commands.{command} import main\n"
             "main([])\n"  # loads what it needs: the standard library may lie in root's home
             "os.setgid(65534); os.setuid(65534)\nsys.exit(main([]))"
         )

@@ -247,3 +247,36 @@ def test_without_a_command_it_says_why_there_is_none(image: str) -> None:
     done = engine.run(image)
     assert done.status == 64
     assert b"an ENTRYPOINT resets the CMD" in done.stderr
+
+
+def test_status_is_told_to_root_beside_an_agent_of_another_user_and_after_its_end(image: str) -> None:
+    volume = engine.make_volume()
+    prepare = "chown 10001 /var/lib/shipper"
+    mount = ("--volume", f"{volume}:/var/lib/shipper")
+    docker("run", "--rm", "--entrypoint", "sh", *mount, image, "-c", prepare)
+    env = {"SHIPPER_SINKS": "none"}
+    with Running(
+        image, "sh", "-c", "echo one; exec sleep 600", options=[*mount, "--user", "10001"], env=env
+    ) as container:
+        container.wait_for("one")
+
+        def told(*options: str) -> Any:
+            done = container.exec("shipper", "status", "--json", options=options)
+            return json.loads(done.stdout) if done.status == 0 else None
+
+        def noted() -> bool:
+            values = told()
+            return bool(values and values["agent"]["pid"] and values["captured"]["lines"])
+
+        wait_until(noted, what="the run's note")
+        for user in ("10001", "0"):
+            values = told("--user", user)
+            assert values["agent"]["state"] == "running"
+            command = container.exec("cat", f"/proc/{values['agent']['pid']}/cmdline")
+            assert command.stdout.startswith(b"sleep\0")
+        other = container.exec("shipper", "status", options=("--user", "10002"))
+        assert (other.status, other.stdout) == (1, b"")
+        assert b"may be read by its owner alone" in other.stderr
+        container.stop()
+    done = docker("run", "--rm", "--entrypoint", "shipper", *mount, image, "status")
+    assert b"was ended by signal 15" in done.stdout

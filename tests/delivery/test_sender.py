@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -14,6 +14,7 @@ from shipper.config.registry import SinkEntry
 from shipper.delivery.commits import Committer
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import Source
+from shipper.journal.cursor import CursorFile
 from shipper.sinks.base import (
     Acceptance,
     Body,
@@ -105,6 +106,13 @@ class Bench:
         self.source: Source = open_source(run.path, self.committer, final=True)
         self.sender = Sender(ENTRY, lambda: self.sink, 0.0, self.said.append)
         self.sender.add(self.source)
+
+    def cursor(self) -> dict[str, Any]:
+        """What stands in the file."""
+        self.committer.flush(10.0)
+        values = CursorFile.read(self.source.feed.run, "datadog")
+        assert values is not None
+        return values
 
     async def drain(self, seconds: float = 20.0) -> None:
         self.sender.drain(time.monotonic() + seconds)
@@ -218,6 +226,58 @@ async def test_what_fails_for_now_is_sent_again_until_it_is_taken(tmp_path: Path
         "Datadog does not take lines at the moment (busy): they wait in the journal and go out as soon as it does",
         "Datadog takes lines again",
     ]
+
+
+async def test_lines_sent_again_though_they_may_have_been_taken_are_counted_as_repeats(tmp_path: Path) -> None:
+    answers = iter([("closed", True), ("busy", False), ("late", True)])
+
+    def answer(messages: list[str]) -> None:
+        for why, maybe in answers:
+            raise RetryableError(f"{why}.", 0.01, maybe_taken=maybe)
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    await bench.drain()
+    assert (bench.source.counters["repeats"], bench.source.counters["retried"]) == (20, 3)
+    values = bench.cursor()
+    assert (values["repeats"], values["health"]["state"], values["health"]["error"]) == (20, "well", "late")
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "seconds"),
+    [
+        (RetryableError("busy " + "x" * 1000, 100.0), "waiting", 100),
+        (RefusedError("Datadog refused DATADOG_TOKEN.", "DATADOG_TOKEN"), "parked", 60),
+    ],
+)
+async def test_how_it_does_stands_in_the_cursor_as_soon_as_that_changes(
+    tmp_path: Path, error: Exception, state: str, seconds: int
+) -> None:
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(lambda messages: raise_error(error)))
+    before_ns = time.time_ns()
+    task = asyncio.create_task(bench.sender.run())
+    await becomes(lambda: bench.cursor()["health"].get("state") == state)
+    health = bench.cursor()["health"]
+    assert health["error"].startswith(str(error)[:100].rstrip("."))
+    assert len(health["error"]) <= 200
+    assert before_ns <= health["error_at"] <= time.time_ns()
+    assert 0.7 * seconds <= (health["until"] - before_ns) / 1e9 <= 1.3 * seconds + 30
+    bench.sink.answer = lambda messages: None
+    bench.sender.drain(time.monotonic() + 20)
+    await task
+    bench.committer.flush(10.0)
+    assert bench.cursor()["health"] == {**health, "state": "well", "until": 0}
+
+
+async def test_the_last_error_outlives_the_worker(tmp_path: Path) -> None:
+    failing = Bench(tmp_path, NUMBERS[:10], Fake(lambda messages: raise_error(RetryableError("busy", 0.01))))
+    await failing.drain(0.1)
+    before = failing.cursor()["health"]
+    assert (before["state"], before["error"]) == ("waiting", "busy")
+    sender = Sender(ENTRY, Fake, 0.0, failing.said.append)
+    source = open_source(failing.source.feed.run, failing.committer, final=True)
+    sender.add(source)
+    failing.committer.flush(10.0)
+    assert failing.cursor()["health"] == {**before, "state": "well", "until": 0}
 
 
 async def test_a_retry_after_beyond_the_drain_gives_up_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,7 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.sinks.base import RetryableError
+from shipper.sinks.base import RetryableError, maybe_taken
 from shipper.sinks.http import MAX_ANSWER_BYTES, MAX_RETRY_AFTER, Http, retry_after
 from tests.certificates import SELF_MADE
 
@@ -174,7 +175,9 @@ async def test_a_broken_answer_is_said_so(servers: Servers, answer: bytes, words
         writer.write(answer)
         await writer.drain()
 
-    assert words in str(await failure(Http("http://" + await servers.raw(handle), {})))
+    error = await failure(Http("http://" + await servers.raw(handle), {}))
+    assert words in str(error)
+    assert error.maybe_taken
 
 
 async def test_an_answer_that_does_not_come_ends_at_the_time_out(servers: Servers) -> None:
@@ -260,3 +263,15 @@ def test_retry_after_is_read_in_both_forms(headers: dict[str, str], after: float
 def test_no_header_is_too_odd(value: str, date: str) -> None:
     after = retry_after({"Retry-After": value, "Date": date}, 1e9)
     assert after is None or 0 <= after <= MAX_RETRY_AFTER
+
+
+async def test_what_never_got_a_connection_was_not_taken(servers: Servers) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        error = await failure(Http(f"http://127.0.0.1:{unused.getsockname()[1]}", {}))
+    assert "could not be reached" in str(error)
+    assert not error.maybe_taken
+
+
+def test_a_refusal_of_service_is_certain_and_a_gateways_time_out_is_not() -> None:
+    assert [status for status in (400, 408, 429, 500, 502, 503, 504) if maybe_taken(status)] == [500, 502, 504]
