@@ -44,7 +44,7 @@ ROOMY_SECONDS = 600.0  # left out sinks are tried again when there has been memo
 UPKEEP_SECONDS = 60.0  # dead runs are looked for, and cycles collected, this often
 TERM_INTERVAL = 0.2  # after TERM a line waits at most this long
 QUIT_SECONDS = 1.0  # what is left of a drain that is cut short; the supervisor allows 2 s
-COUNT_SECONDS = 0.3  # for counting what could not be delivered
+COUNT_SECONDS = 0.6  # for counting what could not be delivered: the supervisor takes a second of work for hanging
 
 
 class Arguments:
@@ -240,11 +240,12 @@ class Worker:
                 self._say(f"sending to {sender.title} failed unexpectedly ({_in_words(result)})")
 
     def _tell_what_is_left(self, pairs: Sequence[tuple[Sender, Source]]) -> None:
+        ends = time.monotonic() + COUNT_SECONDS
         for sender in self._senders:
             lines, exact = 0, True
             for other, source in pairs:
                 if other is sender and not source.finish():
-                    counted, whole = source.undelivered(COUNT_SECONDS)
+                    counted, whole = source.undelivered(max(0.0, ends - time.monotonic()))
                     lines += counted
                     exact = exact and whole
             if lines or not exact:

@@ -42,7 +42,7 @@ MIB = 1 << 20
 LEAST_BYTES = 26 * MIB  # config.budget's, which is not imported here
 ROOM_SECONDS = 2.0  # how often it is looked whether there is room again
 OOM_SCORE_ADJ = b"1000"
-LOOK_SECONDS, LOOKS = 10.0, 3  # 20 us each
+LOOK_SECONDS, LOOKS = 10.0, 3  # each wakes a worker that has nothing to do, for some 0.2 ms
 DRAIN_LOOK_SECONDS, DRAIN_LOOKS = 0.5, 2
 IDLE_CPU = 0.01  # seconds, the clock's grain; a worker that waits for its share of CPU uses 0.06 in 30 s
 BUSY_CPU = 5.0  # of a worker that is on its way up: that takes 0.5 here, and 2 on a slow machine
@@ -227,6 +227,7 @@ class Worker:
         self._up = self._up or not unread or wakes != self._wakes_at_start
         if not unread:
             self._watch.read()
+            self._control.wake()  # it may hang with all that was written in hand, and nothing may follow
             return
         process, cpu = processes.look(self.pid), processes.cpu_seconds(self.pid)
         if process is None or cpu is None:
