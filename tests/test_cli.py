@@ -91,14 +91,14 @@ def test_an_agent_s_command_without_run_is_told_how() -> None:
     assert "hunter2" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["build", "status"])
+@pytest.mark.parametrize("command", ["build"])
 def test_a_command_of_a_later_version_is_named_as_such(command: str) -> None:
     done = shipper(command)
     assert done.returncode == 64
     assert done.stderr.startswith(f"shipper: this version has no {command} yet")
 
 
-@pytest.mark.parametrize("command", ["logs", "check", "sandbox"])
+@pytest.mark.parametrize("command", ["logs", "status", "check", "sandbox"])
 def test_a_wrong_option_of_a_command_is_a_wrong_command_line(command: str) -> None:
     done = shipper(command, "--no-such-option")
     assert done.returncode == 64
