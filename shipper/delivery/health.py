@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from shipper.journal.facts import dump_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WELL, WAITING, PARKED, JOURNAL = "well", "waiting", "parked", "journal"
 
-MAX_ERROR = 200  # characters, each 12 bytes at worst: they fit a cursor's slot beside everything else
+MAX_ERROR = 400  # bytes of JSON: they fit a cursor's slot beside everything else, of which 40 announcements are most
 
 
 class Health:
@@ -30,7 +32,12 @@ class Health:
     def failed(self, why: str) -> None:
         """``why`` holds no secret and no line: it is an error's of `sinks.base`."""
         why = " ".join(why.split())
-        self.values.update(error=why if len(why) <= MAX_ERROR else f"{why[: MAX_ERROR - 1]}…", error_at=time.time_ns())
+        if len(dump_json({"": why})) > MAX_ERROR:
+            why = why[:MAX_ERROR]
+            while len(dump_json({"": f"{why}…"})) > MAX_ERROR:
+                why = why[:-1]
+            why += "…"
+        self.values.update(error=why, error_at=time.time_ns())
 
     def recall(self, before: Mapping[str, object]) -> None:
         """What a worker before this one knew of the last error, unless there has been another."""

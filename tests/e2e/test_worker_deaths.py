@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shipper.delivery.sender import IN_FLIGHT_BYTES
+from shipper.config.budget import IN_FLIGHT_BYTES
 from shipper.delivery.source import RECORD_BYTES
 from tests.e2e.wrapped import ROOT, Wrapper, all_events, arrived, printing, streams
 from tests.helpers import wait_until
