@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 WELL, WAITING, PARKED, JOURNAL = "well", "waiting", "parked", "journal"
 
+MAX_CHARACTERS = 200
 MAX_ERROR = 400  # bytes of JSON: they fit a cursor's slot beside everything else, of which 40 announcements are most
 
 
@@ -32,8 +33,8 @@ class Health:
     def failed(self, why: str) -> None:
         """``why`` holds no secret and no line: it is an error's of `sinks.base`."""
         why = " ".join(why.split())
-        if len(dump_json({"": why})) > MAX_ERROR:
-            why = why[:MAX_ERROR]
+        if len(why) > MAX_CHARACTERS or len(dump_json({"": why})) > MAX_ERROR:
+            why = why[: MAX_CHARACTERS - 1]
             while len(dump_json({"": f"{why}…"})) > MAX_ERROR:
                 why = why[:-1]
             why += "…"

@@ -59,6 +59,7 @@ class Printed:
     def __init__(self, clock: VirtualClock, began: float) -> None:
         self.facts = FACTS
         self.dead = self.gone = self.whole = False
+        self.trial = None
         self._clock = clock
         self._began = began
 
