@@ -6,10 +6,10 @@ import os
 import resource
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 
 def wait_until(predicate: Callable[[], object], timeout: float = 10.0, what: str = "the condition") -> None:
@@ -27,6 +27,25 @@ def variables(url: str, names: Collection[str] | None = None) -> dict[str, str]:
 
     intakes = [intake() for intake in INTAKES if names is None or intake.name in names]
     return {name: value for intake in intakes for name, value in intake.settings(url).items()}
+
+
+def is_closing(event: Mapping[str, Any]) -> bool:
+    """Whether it is the one that our wrapper sends last of a run, as any provider gets it."""
+    return event.get("logger") == "shipper" and "captured" in event
+
+
+def ledger_of(closing: Mapping[str, Any]) -> dict[str, Any]:
+    """What a closing event says, whichever provider's names it has: the end's fields and the counts, which add up."""
+    dropped = closing.get("dropped", {})
+    if isinstance(dropped, str):  # where attributes are flat, of an empty object the text
+        assert dropped.removeprefix("json: ") == "{}"
+        dropped = {}
+    dropped |= {name.removeprefix("dropped."): closing[name] for name in closing if name.startswith("dropped.")}
+    names = ("exit_status", "signal", "oom", "failed", "captured", "delivered", "filtered")
+    ledger = {name: closing[name] for name in names if name in closing}
+    assert ledger["captured"] == ledger["delivered"] + ledger["filtered"] + sum(dropped.values())
+    assert "seq" not in closing
+    return ledger | {"dropped": dropped}
 
 
 @contextmanager

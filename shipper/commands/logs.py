@@ -10,8 +10,9 @@ from collections import deque
 
 from shipper.commands.finding import Parser, candidates, newest_run, nothing_to_show
 from shipper.config.settings import load
-from shipper.journal import runs
+from shipper.journal import ending, runs
 from shipper.journal.frames import FACTS, Frame, parse
+from shipper.journal.notes import read_note
 from shipper.journal.numbering import STREAM_NAMES
 from shipper.journal.reader import End, Gap, Lines, RunReader, State
 from shipper.messages import say
@@ -118,7 +119,7 @@ def show(run: str, count: int, follow: bool) -> int:
         dead = dead and window.at_end
     printer.end_line()
     if follow:
-        say(_how_it_ended(end))
+        say(_how_it_ended(run, end))
     return 0
 
 
@@ -198,9 +199,8 @@ def _print(printer: _Printer, entries: Iterable[tuple[int, bytes, int] | Gap]) -
     printer.flush()
 
 
-def _how_it_ended(end: End | None) -> str:
-    if end is None:
-        return "the run is over; how the agent ended is not known"
-    if "signal" in end.info:
-        return f"the agent was ended by signal {end.info['signal']}"
-    return f"the agent ended with status {end.info.get('exit_status', 'unknown')}"
+def _how_it_ended(run: str, end: End | None) -> str:
+    if end is not None:
+        return ending.in_words(end.info)
+    note = read_note(run)  # which knows it where the disk would not take the marker
+    return ending.in_words(note.end if note is not None else {}, note)

@@ -22,13 +22,15 @@ class Settings:
     """All settings but the secrets, which are asked for where they are used, and the agent's host and source.
 
     ``cpu``: the worker's share, as a fraction of the quota; None where it is not set. ``directories``: where the
-    journal may live, best first. ``journal_max_bytes``: None is journal/'s own rule. Times are seconds.
+    journal may live, best first. ``failed_status``: None leaves the agent's own. ``journal_max_bytes``: None is
+    journal/'s own rule. Times are seconds.
     """
 
     __slots__ = (
         "cpu",
         "directories",
         "drain_timeout",
+        "failed_status",
         "flush_interval",
         "journal_max_bytes",
         "max_line_bytes",
@@ -51,6 +53,7 @@ class Settings:
         flush_interval: float,
         drain_timeout: float,
         orphan_timeout: float,
+        failed_status: int | None,
         cpu: float | None,
         problems: tuple[Problem, ...],
     ) -> None:
@@ -63,6 +66,7 @@ class Settings:
         self.flush_interval = flush_interval
         self.drain_timeout = drain_timeout
         self.orphan_timeout = orphan_timeout
+        self.failed_status = failed_status
         self.cpu = cpu
         self.problems = problems
 
@@ -89,6 +93,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         flush_interval=duration("SHIPPER_FLUSH_INTERVAL", "0s", "60s"),
         drain_timeout=duration("SHIPPER_DRAIN_TIMEOUT", "0s", "1h"),
         orphan_timeout=duration("SHIPPER_ORPHAN_TIMEOUT", "0s", "24h"),
+        failed_status=_failed_status(environ, problems),
         cpu=_quantity(environ, "SHIPPER_CPU", parse_percent, problems, low="1%", high="100%"),
         problems=(*problems, *_names_that_do_not_act(environ)),
     )
@@ -117,6 +122,16 @@ def _quantity(
     problems.append(
         Problem(name, f"{name} is {quoted(text)}, allowed is {allowed}: the default, {ACTING[name].default}, is used")
     )
+    return None
+
+
+def _failed_status(environ: Mapping[str, str], problems: list[Problem]) -> int | None:
+    name = "SHIPPER_FAILED_STATUS"
+    text = _get(environ, name)
+    if text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= 255:
+        return int(text)
+    if text:
+        problems.append(Problem(name, f"{name} is {quoted(text)}, allowed is 1 to 255: the agent's own status is kept"))
     return None
 
 

@@ -48,6 +48,7 @@ ACTING = {
     "SHIPPER_FLUSH_INTERVAL": Variable("1s", "longest time that a line waits for company"),
     "SHIPPER_DRAIN_TIMEOUT": Variable("8s", "longest time that the end is delayed to deliver what is pending"),
     "SHIPPER_ORPHAN_TIMEOUT": Variable("1h", "longest time that a worker left behind by the agent's command is kept"),
+    "SHIPPER_FAILED_STATUS": Variable("", "status to end with when a LiveKit worker had failed and ended with 0"),
     "SHIPPER_CPU": Variable("10%", "the forwarding's share of the CPU quota while the agent runs"),
     "SHIPPER_MAX_LINE": Variable("256KiB", "a longer line is split and marked"),
 }
@@ -59,7 +60,6 @@ LATER = (
     "SHIPPER_MASK",
     "SHIPPER_PII",
     "SHIPPER_WHEN_FULL",
-    "SHIPPER_FAILED_STATUS",
     "SHIPPER_MULTILINE",
     "SHIPPER_METRICS",
     "SHIPPER_BUILD_DIR",

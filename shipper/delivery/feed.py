@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shipper.config.budget import QUEUE_BYTES, WINDOW_BYTES
-from shipper.journal.numbering import STREAM_NAMES
+from shipper.journal import ending
+from shipper.journal.notes import read_note
+from shipper.journal.numbering import STDOUT, STREAM_NAMES
 from shipper.journal.reader import End, Gap, Lines, RunReader, State
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from shipper.delivery.trial import Trial, Window
     from shipper.journal.facts import Facts
+    from shipper.journal.notes import Note
 
 KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second one kept costs 30 % in cache misses
 
@@ -210,6 +213,17 @@ class Feed:
                 pieces.append(self._decoded(rest, window))
         return pieces
 
+    def closing(self, captured: int, delivered: int, filtered: int, dropped: dict[str, int]) -> Piece:
+        """The run's last event, once all is read: how the agent ended, and what became of its lines at one sink."""
+        info, wall_ns, note = {}, time.time_ns(), None
+        if self.end is not None:
+            info, wall_ns = self.end.info, self.end.wall_ns
+        else:
+            note = read_note(self.run)
+            if note is not None and note.ended:
+                info, wall_ns = note.end, note.at_ns
+        return Piece(STDOUT, closing_notice(info, note, wall_ns, captured, delivered, filtered, dropped))
+
     def count_lines(self, state: State, seconds: float) -> tuple[int, bool]:
         """Lines after ``state``, without decoding them, and whether the time was enough for all."""
         deadline = time.monotonic() + seconds
@@ -271,3 +285,30 @@ def loss_notice(
     if skipped:
         fields["skipped"] = skipped
     return Events.notice(name, wall_ns // 1_000_000, "warning", message, fields)
+
+
+END_FIELDS = ("exit_status", "signal", "oom", "failed")
+
+
+def closing_notice(
+    end: dict[str, Any],
+    note: Note | None,
+    wall_ns: int,
+    captured: int,
+    delivered: int,
+    filtered: int,
+    dropped: dict[str, int],
+) -> Events:
+    """An event of our own: the run is over. Unless something is wrong, ``captured`` is the sum of the others."""
+    fields: dict[str, object] = {name: end[name] for name in END_FIELDS if name in end}
+    if not fields:
+        fields["exit_status"] = "unknown"
+    fields |= {"captured": captured, "delivered": delivered, "filtered": filtered, "dropped": dict(dropped)}
+    ended = ending.in_words(end, note)
+    counts = [f"{captured:,} {'line' if captured == 1 else 'lines'} captured", f"{delivered:,} delivered"]
+    if filtered:
+        counts.append(f"{filtered:,} empty")
+    counts += [f"{lines:,} lost ({reason})" for reason, lines in sorted(dropped.items())]
+    message = f"{ended[0].upper()}{ended[1:]}: {', '.join(counts)}."
+    level = "error" if ending.is_trouble(end) else "info"
+    return Events.notice(STREAM_NAMES[STDOUT], wall_ns // 1_000_000, level, message, fields)

@@ -128,7 +128,7 @@ class Sender:
         self.patience = (PATIENCE_IDLE, PATIENCE_MAX)
         self._sources: list[Source] = []
         self._due: dict[Source, float] = {}
-        self._resting: dict[Source, float] = {}
+        self._resting: dict[Source, tuple[float, int]] = {}  # until when, unless more is unread than so many bytes
         self.more: Callable[[], bool] = lambda: False
         self.trial: Trial | None = None  # of a worker that is not the run's first
         self._encoders: dict[str, Encoder] = {}
@@ -267,14 +267,15 @@ class Sender:
             try:
                 if not source.has_pending():
                     continue
-                rest = self._resting.get(source, 0.0) - now
-                if rest > 0 and not source.queued:
+                until, unread = self._resting.get(source, (0.0, 0))
+                rest = until - now
+                if rest > 0 and not source.queued and source.unread() == unread:
                     if self._deadline is None:
                         wait = rest if wait is None else min(wait, rest)
                     continue
                 left = self._due[source] - now
                 full_bytes = self._limits.target_body_bytes if self._slowed > self._interval else FULL_BYTES
-                if left <= 0 or self._deadline is not None or source.fills(max_events, full_bytes):
+                if left <= 0 or self._deadline is not None or source.last_words or source.fills(max_events, full_bytes):
                     # in turn: a long backlog of an old run does not hold up the live one, nor the other way round
                     self._sources.remove(source)
                     self._sources.append(source)
@@ -308,10 +309,17 @@ class Sender:
             self._begin(source, parts)
             if source.queued:  # more than one request's worth: it has waited
                 self._due[source] = started
-        elif not source.finish() and not source.moved:
-            self._resting[source] = self._clock.monotonic() + REST_SECONDS
+        elif not source.finish() and not source.moved and not source.queued:
+            self._rest(source)
         await asyncio.sleep(0)  # the other sinks and the pipe from the supervisor have their turn
         source.finish()
+
+    def _rest(self, source: Source) -> None:
+        """It gave nothing. In a drain that ends it, unless something is appended: the run's end may just be coming."""
+        try:
+            self._resting[source] = (self._clock.monotonic() + REST_SECONDS, source.unread())
+        except OSError:
+            pass  # the next look meets the error
 
     async def _read_in_step(self, source: Source) -> None:
         """Reads a request's worth, a window at a time, each once the sinks in step have room for it too.
@@ -745,7 +753,7 @@ class Sender:
 
     def _drop(self, source: Source, parts: list[Part], error: RejectedError) -> None:
         """One event that the provider will never take."""
-        if lines_in(parts[0]):  # else an event of our own; another one about it would fare no better
+        if lines_in(parts[0]):  # else an event of our own: another one about it would fare no better
             self._notify(source, parts[0], in_words(error))
         source.dropped_for_good(parts, "rejected")
 

@@ -120,6 +120,7 @@ class Source:
         self._state = State.start()
         self._exhausted = False
         self._came = False  # something was read since the last `take`, by this source or for it
+        self._closing = False  # the closing event was queued: every line is accepted
         self._restore(cursor.values)
         feed.follow(self)
 
@@ -153,6 +154,10 @@ class Source:
             return False
         # a dead run has an end, which takes a look to see
         return self.feed.dead or self.feed.available(self._state) > 0
+
+    def unread(self) -> int:
+        """Bytes of the journal that were not yet read, at least. Raises OSError."""
+        return self.feed.available(self._state)
 
     def fills(self, max_events: int, max_bytes: int) -> bool:
         """Whether a request of so many events, or of so many bytes of the journal, is there. Raises OSError."""
@@ -338,14 +343,39 @@ class Source:
         position[:] = [mark[2], mark[3], following]
         self._carried[piece.stream] = 0
 
+    @property
+    def drained(self) -> bool:
+        """Every line of the run is accepted, or dropped for good; the closing event may still be to come."""
+        return self.complete or self._closing
+
+    @property
+    def last_words(self) -> bool:
+        """What is at hand is all that will ever be: nothing comes that it could wait for."""
+        return self._exhausted and bool(self._pieces)
+
     def finish(self) -> bool:
-        """Note that all of the run is accepted, when it is; whether it is."""
-        if not self.complete and self._exhausted and not self._pieces and not self.under_way:
+        """Once all of the run is accepted: queue the closing event, and note it when that is accepted too.
+
+        Whether it is. The closing event goes alone and last; dropped for good it counts as told, for what it would
+        tell of itself would fare no better.
+        """
+        if self.complete or not self._exhausted or self._pieces or self.under_way:
+            return self.complete
+        trailing = sum(self._skipped.values()) - sum(self._carried.values())  # empty lines that no event followed
+        if self._closing:
             self.complete = True
             self._passed.clear()
-            self.counters["empty"] += sum(self._skipped.values()) - sum(self._carried.values())
+            self.counters["empty"] += trailing
             self._commit()
-        return self.complete
+            return True
+        self._closing = True
+        counters = self.counters
+        filtered = counters["empty"] + trailing
+        piece = self.feed.closing(self._state.lines, counters["delivered"], filtered, self.dropped)
+        part = Part(piece, 0, 1)
+        self._pieces.append(part)
+        self._queued_bytes += part.bytes
+        return False
 
     def flush(self) -> None:
         """Before what may end this process: what was accepted would go again."""

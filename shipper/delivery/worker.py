@@ -244,7 +244,7 @@ class Worker:
         for sender in self._senders:
             lines, exact = 0, True
             for other, source in pairs:
-                if other is sender and not source.finish():
+                if other is sender and not source.drained:
                     counted, whole = source.undelivered(max(0.0, ends - time.monotonic()))
                     lines += counted
                     exact = exact and whole

@@ -10,6 +10,7 @@ has nothing but the run's files. So the file ``note`` is one of them, written in
     use, limit, peak    bytes, as `config.container` has them; null where there is none
     kills, kills_before processes ended for lack of memory: of this cgroup, and how many of them before the run
     ended               the agent's end is known: in the journal, or only here when the disk would not take the marker
+    end                 that end, as the marker has it (see `ending`)
     told                a later start has said that the run has no end
 
 Its wrapper holds a lock on it, and nobody else: an adopter holds the run's other one, so a run is known to be dead
@@ -57,6 +58,7 @@ class Note:
     __slots__ = (
         "agent",
         "at_ns",
+        "end",
         "ended",
         "host",
         "limit_bytes",
@@ -80,6 +82,7 @@ class Note:
         self.pid = int(values.get("pid", 0))  # 0: unknown, as the namespace's inode is
         self.pids = int(values.get("pids", 0))
         self.ended = bool(values["ended"])
+        self.end: dict[str, Any] = dict(values.get("end") or {})
         self.told = bool(values["told"])
 
 
@@ -167,7 +170,7 @@ class Noter:
     def note(self) -> None:
         now = time.monotonic()
         use, limit = self._container.memory_use_bytes(), self._container.memory_limit_bytes()
-        self._write(use, limit, ended=False)
+        self._write(use, limit, None)
         self._wait = min(2 * self._wait, SECONDS)
         if use is not None and limit is not None and (use >= HIGH * limit or abs(use - self._use) >= MOVE * limit):
             self._wait = SOON_SECONDS
@@ -177,15 +180,23 @@ class Noter:
             self._said = True
             tell_of_earlier(self._run)
 
-    def end(self) -> None:
-        """The agent has ended, and there is nothing more to note."""
-        self._write(self._container.memory_use_bytes(), self._container.memory_limit_bytes(), ended=True)
+    def lack_of_memory(self, explained: int) -> dict[str, object]:
+        """What to add to the end of an agent that died of SIGKILL: ``oom`` when in this run more processes than the
+        ``explained`` ones were ended for lack of memory, and the ``limit``; else nothing."""
+        kills, limit = self._container.oom_kills(), self._container.memory_limit_bytes()
+        if kills is None or kills - (self._kills_before or 0) <= explained:
+            return {}
+        return {"oom": True} if limit is None else {"oom": True, "limit": limit}
+
+    def end(self, end: dict[str, object]) -> None:
+        """The agent has ended so, and there is nothing more to note."""
+        self._write(self._container.memory_use_bytes(), self._container.memory_limit_bytes(), end)
         if self._file is not None:
             self._file.close()
             self._file = None
         self._due = float("inf")
 
-    def _write(self, use: int | None, limit: int | None, *, ended: bool) -> None:
+    def _write(self, use: int | None, limit: int | None, end: dict[str, object] | None) -> None:
         values = {
             "agent": self._facts.agent[:MAX_NAME],
             "host": self._facts.host[:MAX_NAME],
@@ -197,7 +208,8 @@ class Noter:
             "peak": self._container.memory_peak_bytes(),
             "kills": self._container.oom_kills(),
             "kills_before": self._kills_before,
-            "ended": ended,
+            "ended": end is not None,
+            "end": end,
             "told": False,
         }
         try:
@@ -286,10 +298,10 @@ def sentence(found: list[tuple[str, Note]], *, before: bool) -> str:
     else:
         what = f"the run before this one ({who})" if before else f"an earlier run in this journal ({who})"
         what += " has no end: it was killed"
-    return f"{what}, as a rule with its whole container or machine; its lines are kept.{_memory(note)}"
+    return f"{what}, as a rule with its whole container or machine; its lines are kept.{memory_in_words(note)}"
 
 
-def _memory(note: Note) -> str:
+def memory_in_words(note: Note) -> str:
     """What the note says of memory, and what to make of it; empty when it says nothing."""
     if note.use_bytes is None:
         return ""

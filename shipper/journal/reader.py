@@ -154,6 +154,11 @@ class State:
                 key.append(max(state.skip - state.seq, 0))
         return tuple(key)
 
+    @property
+    def lines(self) -> int:
+        """How many of both streams, pieces of over-long ones counted, end before it."""
+        return sum(max(state.seq, state.skip) - 1 for state in self.streams.values())
+
     @classmethod
     def start(cls) -> State:
         """The run's first line; what was evicted since is a loss."""
@@ -347,6 +352,7 @@ class _Cut:
                 for number, numbering in load_numberings(frame.payload).items():
                     self._arrive(self._streams[number], numbering, frame)
             elif frame.kind == RUN_END:
+                self.end_streams()  # where the disk took no marker of a stream's own end
                 self.finish()
                 self._items.append(End(load_json(frame.payload), frame.wall_ns))
             elif frame.stream in self._streams:

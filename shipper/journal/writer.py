@@ -12,7 +12,7 @@ import time
 
 from shipper import messages
 from shipper.journal import directory as place
-from shipper.journal import runs
+from shipper.journal import ending, runs
 from shipper.journal.facts import Facts, dump_json
 from shipper.journal.frames import DATA, FRAME_SIZE, LOSS, RUN_END, STREAM_END, pack
 from shipper.journal.numbering import STREAMS, Numbering, Summary, lost_for_good, summarize
@@ -188,6 +188,10 @@ class JournalWriter:
     def kept(self) -> dict[int, Numbering]:
         """Where both streams stand behind what was written, or counted as lost; for another thread too."""
         return {stream: self._numberings[stream].copy() for stream in STREAMS}
+
+    def failure(self) -> str | None:
+        """What the agent's LiveKit worker logged among its last lines, when it had failed. Raises OSError."""
+        return ending.failure(self.path)
 
     def close(self) -> None:
         """Close the segment; the lock stays held."""

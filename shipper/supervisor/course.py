@@ -79,7 +79,8 @@ class Course:
         self.due: float | None = None
         self.giving_up = False
         self.status = 0
-        self.end: dict[str, object] = {}
+        self.end: dict[str, object] = {}  # as the journal's end marker has it (`journal.ending`)
+        self._asked_to_end = False
         self._own_group = own_group
         self._forwarded: set[int] = set()
         self._shared: set[int] = set()
@@ -108,6 +109,7 @@ class Course:
             self._asked(signo, now)
 
     def _asked(self, signo: int, now: float) -> None:
+        self._asked_to_end = self._asked_to_end or signo in ENDERS
         if signo in STOPPERS:
             self._stoppers.append(signo)
             self._stopped_at = now
@@ -127,6 +129,8 @@ class Course:
         code = os.waitstatus_to_exitcode(wait_status)
         self.status = 128 - code if code < 0 else code
         self.end = {"signal": -code} if code < 0 else {"exit_status": code}
+        if self._asked_to_end:
+            self.end["asked"] = True
         signo = self._ended_by(now)
         if orphans and signo:
             self.orphan_signal = signo

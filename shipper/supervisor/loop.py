@@ -112,6 +112,13 @@ class Supervisor:
             self._look_after_worker(now)
             due = 0.0 if more else self._next_due()
         self._say_of_end()
+        return self._status()
+
+    def _status(self) -> int:
+        """The agent's, unless its LiveKit worker had failed and ended with 0 all the same."""
+        settings = self._writer.settings
+        if self._writer.failed and settings is not None and settings.failed_status is not None:
+            return settings.failed_status
         return self._course.status
 
     def _nudge(self) -> None:
@@ -280,7 +287,7 @@ class Supervisor:
 
     def _begin_drain(self, now: float) -> None:
         self._drain_since = now
-        self._writer.finish(self._course.end)
+        self._writer.finish(self._course.end, self._worker.killed if self._worker is not None else 0)
 
     def _orphan_timeout(self) -> float:
         settings = self._writer.settings

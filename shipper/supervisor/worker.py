@@ -136,7 +136,8 @@ class Control:
 
 class Worker:
     """``pid`` is 0 while there is none; ``due``: when the next is to be started, None when there is no need;
-    ``look_due``: when to `look` whether it hangs; ``finished``: it has ended, and there will be no other."""
+    ``look_due``: when to `look` whether it hangs; ``finished``: it has ended, and there will be no other; ``killed``: how
+    many so far ended by SIGKILL."""
 
     def __init__(
         self,
@@ -154,6 +155,7 @@ class Worker:
         self.due: float | None = 0.0
         self.look_due: float | None = None
         self.finished = False
+        self.killed = 0
         self._look_seconds = look_seconds
         self._busy_cpu = busy_cpu
         self._watch = Watch()
@@ -250,6 +252,7 @@ class Worker:
         self.pid = 0
         self.look_due = None
         code = os.waitstatus_to_exitcode(wait_status)
+        self.killed += code == -_signal.SIGKILL
         if self._quitting or (code == 0 and self._draining):
             self.finished = True
             return

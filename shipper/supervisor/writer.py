@@ -11,6 +11,7 @@ Nothing is locked: every counter here has one thread that writes it.
 from __future__ import annotations
 
 import _queue
+import _signal
 import _thread
 import errno
 import time
@@ -63,7 +64,8 @@ class _Lane:
 
 class Writer:
     """``outfit``, ``settings`` and ``journal`` are None until they are there; ``ready``: the journal is open, or never
-    will be any more; ``done``: everything is written and closed; ``control``: whom to wake."""
+    will be any more; ``done``: everything is written and closed; ``failed``: the agent had, though it ended with status
+    0; ``control``: whom to wake."""
 
     def __init__(self, make_outfit: Callable[[], Outfit], nudge: Callable[[], None]) -> None:
         """``nudge`` is called when `ready` or `done` becomes true."""
@@ -73,6 +75,7 @@ class Writer:
         self.control: Control | None = None
         self.ready = False
         self.done = False
+        self.failed = False
         self._noter: Noter | None = None
         self._opens_at = float("inf")  # when it is tried again
         self._open_failed = False  # and that was said
@@ -90,6 +93,7 @@ class Writer:
         self._stall_told = _thread.allocate_lock()  # held from when a stall that costs lines is said to when its end is
         self._end_taken = False
         self._in_hand: list[Item] = []  # being written
+        self._worker_kills = 0
         self._taken_bytes = 0
         self._busy_since = 0.0
         self._waked_at = 0.0
@@ -173,11 +177,12 @@ class Writer:
         since = self._busy_since
         return since > 0.0 and time.monotonic() - since > STALL_SECONDS
 
-    def finish(self, end: dict[str, object]) -> None:
+    def finish(self, end: dict[str, object], worker_kills: int = 0) -> None:
         """Capture is over. Writes what waits, both streams' ends and the agent's, then closes; ``done`` tells when.
 
-        What a pump still brings is not taken.
+        What a pump still brings is not taken. ``worker_kills``: how often SIGKILL has ended our worker.
         """
+        self._worker_kills = worker_kills
         self._closed = True
         for stream in STREAMS:
             self._end_lane(stream)
@@ -361,11 +366,25 @@ class Writer:
                 self._say_of_all()
         if self.journal is not None and not self._broken:
             self._busy_since = time.monotonic()
+            end = {**end, **self._found_out(self.journal, end)}
             self.journal.end(end)
             self.journal.close()
             if self._noter is not None:
-                self._noter.end()
+                self._noter.end(end)
+            self.failed = "failed" in end
             self._moved()
+
+    def _found_out(self, journal: JournalWriter, end: dict[str, object]) -> dict[str, object]:
+        """What the wait status does not tell of the agent's ``end``."""
+        try:
+            if end.get("exit_status") == 0:
+                failure = journal.failure()
+                return {"failed": failure} if failure else {}
+            if end.get("signal") == _signal.SIGKILL and self._noter is not None:
+                return self._noter.lack_of_memory(self._worker_kills)
+        except Exception:  # noqa: BLE001  a bug, a damaged disk, no memory: the end is noted all the same
+            return {}
+        return {}
 
     def _discard_all(self) -> None:
         """Empties the queue until the end is taken from it, so that memory stays bounded and the end is seen."""

@@ -13,6 +13,7 @@ from shipper.journal.cursor import CursorFile
 from shipper.journal.facts import Facts
 from shipper.journal.numbering import STDERR, STDOUT
 from shipper.journal.writer import JournalWriter
+from tests.helpers import ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,3 +75,18 @@ def open_source(run: str, committer: Committer, sink: str = "datadog", final: bo
 
 def messages_of(parts: list[Part]) -> list[str]:
     return [message for part in parts for message in part.piece.events.messages[part.start : part.end]]
+
+
+def closed(source: Source) -> bool:
+    """Whether all of the run is accepted; the closing event, where it is all that is left, is accepted here."""
+    if source.finish() or not source.drained:
+        return source.complete
+    (part,) = source.take(100, MIB)
+    (closing,) = part.piece.events.records
+    ledger = ledger_of(closing)
+    source.accepted([part], 1)
+    assert source.finish()
+    assert ledger["delivered"] == source.counters["delivered"]
+    assert ledger["filtered"] == source.counters["empty"]
+    assert ledger["dropped"] == source.dropped
+    return True

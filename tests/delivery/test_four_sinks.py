@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pytest
 from tenacity import wait_random_exponential
@@ -34,6 +34,7 @@ from shipper.sinks.base import (
     Sink,
 )
 from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run, raise_error
+from tests.helpers import is_closing, ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +92,7 @@ class Provider:
         self.skipped: dict[Place, set[int]] = {}
         self.kept_out: set[Place] = set()
         self.told: set[Place] = set()
+        self.ledger: dict[str, Any] = {}
 
     def misbehave(self, count: int) -> None:
         """Perhaps raise, for a request of so many events."""
@@ -175,6 +177,8 @@ class Wild(Sink):
                 for index in range(start, end):
                     record = events.records[index]
                     message = str(record["message"])
+                    if is_closing(record):
+                        self.provider.ledger = ledger_of(record)
                     if "unencodable" in message:
                         raise ZeroDivisionError
                     lost = number(record.get("first_seq")), number(record.get("last_seq"))
@@ -309,7 +313,7 @@ class Delivery:
         for sender in self.senders:
             sender.drain(time.monotonic() + SECONDS)
         await asyncio.wait_for(asyncio.gather(*self.tasks), 2 * SECONDS)
-        return all(source.finish() for source in self.sources)
+        return all(source.complete for source in self.sources)
 
     def close(self) -> None:
         assert self.committer.flush(SECONDS)
@@ -322,6 +326,9 @@ def check(agent: Agent, provider: Provider, source: Source, again: bool) -> None
     """``again``: there were restarts, so lines may have come twice, and a line kept out once may have come at last."""
     lines = {place for stream in STREAMS for place in agent.places(stream)}
     counters, dropped = source.counters, source.dropped
+    ledger = provider.ledger
+    assert (ledger["captured"], ledger["delivered"]) == (len(lines), counters["delivered"])
+    assert (ledger["filtered"], ledger["dropped"]) == (counters["empty"], dropped)
     assert counters["delivered"] + counters["empty"] + sum(dropped.values()) == len(lines)
     assert counters["empty"] == len(agent.empty)
     assert dropped.get("journal_stalled", 0) == len(agent.lost)

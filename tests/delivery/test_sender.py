@@ -34,6 +34,7 @@ from tests.delivery.delivery_helpers import (
     print_lines,
     raise_error,
 )
+from tests.helpers import is_closing, ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,7 @@ ENTRY = SinkEntry("datadog", ("DATADOG_TOKEN",), "tests:Fake", "Datadog")
 
 
 class Fake(Sink):
-    """Keeps the messages it accepts; ``answer`` may raise, or return what was not taken."""
+    """Keeps the messages it accepts, closing events' apart; ``answer`` may raise, or return what was not taken."""
 
     name = "datadog"
     title = "Datadog"
@@ -57,6 +58,8 @@ class Fake(Sink):
         self.answer = answer
         self.accepted: list[str] = []
         self.requests: list[list[str]] = []
+        self.closings: list[str] = []
+        self.ledgers: dict[str, dict[str, Any]] = {}  # by run
         self.opened = 0
         self.encoders = 0
 
@@ -78,6 +81,9 @@ class Fake(Sink):
 
         def encode(slices: Sequence[Slice], now_ms: int) -> Body:
             messages = [message for events, start, end in slices for message in events.messages[start:end]]
+            first = slices[0][0].records[slices[0][1]]
+            if is_closing(first):
+                self.ledgers[facts.run] = ledger_of(first)
             if "poisonous to encode" in messages:
                 raise ZeroDivisionError
             text = "\0".join(messages)
@@ -85,12 +91,27 @@ class Fake(Sink):
 
         return encode
 
-    async def send(self, body: Body) -> Acceptance | None:
+    def got(self, body: Body) -> list[str]:
         messages = body.data.decode().split("\0")
-        self.requests.append(messages)
+        if not closes(messages):
+            self.requests.append(messages)
+        return messages
+
+    def keep(self, messages: list[str]) -> None:
+        (self.closings if closes(messages) else self.accepted).extend(messages)
+
+    async def send(self, body: Body) -> Acceptance | None:
+        messages = self.got(body)
         acceptance = self.answer(messages)
-        self.accepted += messages
+        self.keep(messages)
         return acceptance
+
+
+def closes(messages: list[str]) -> bool:
+    """Whether the request holds a closing event, and so nothing else."""
+    closing = any(" captured, " in message for message in messages)
+    assert not closing or len(messages) == 1
+    return closing
 
 
 class Bench:
@@ -99,6 +120,7 @@ class Bench:
     def __init__(self, directory: Path, lines: Sequence[str], sink: Fake) -> None:
         self.said: list[str] = []
         self.sink = sink
+        self.lines = len(lines)
         self.committer = Committer(raise_error)
         run = begin_run(str(directory))
         run.append([(1, time.time_ns(), 0, b"".join(line.encode() + b"\n" for line in lines))])
@@ -118,6 +140,12 @@ class Bench:
         self.sender.drain(time.monotonic() + seconds)
         await asyncio.wait_for(self.sender.run(), seconds + 10)
         assert self.sink.opened == 0
+        assert len(self.sink.closings) == sum(source.complete for source in self.sender._sources)
+        if self.source.complete:
+            ledger = self.sink.ledgers[self.source.feed.facts.run]
+            counters = self.source.counters
+            assert (ledger["delivered"], ledger["filtered"]) == (counters["delivered"], counters["empty"])
+            assert (ledger["captured"], ledger["dropped"]) == (self.lines, self.source.dropped)
 
 
 def agents(messages: Sequence[str]) -> list[str]:
@@ -190,7 +218,7 @@ async def test_a_provider_that_refuses_everything_costs_no_line(tmp_path: Path) 
 
 async def test_a_flood_of_empty_lines_leaves_the_others_their_turn_and_is_counted(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ["first"], Fake())
-    run = begin_run(str(tmp_path / "flood"), max_bytes=64 << 20)
+    run = begin_run(str(tmp_path / "flood"), "fedcba9876543210", max_bytes=64 << 20)
     for _ in range(80):
         run.append([(1, time.time_ns(), 0, b"\n" * 60_000)])
     run.append([(1, time.time_ns(), 0, b"last\n")])
@@ -442,8 +470,7 @@ class Slow(Fake):
         self.sent_bodies = 0
 
     async def send(self, body: Body) -> Acceptance | None:
-        messages = body.data.decode().split("\0")
-        self.requests.append(messages)
+        messages = self.got(body)
         self.sent_bodies += 1
         told = self.held[messages[0]] = asyncio.Event()
         self.most = max(self.most, len(self.held))
@@ -455,7 +482,7 @@ class Slow(Fake):
                 wait.cancel()
         del self.held[messages[0]]
         acceptance = self.answer(messages)
-        self.accepted += messages
+        self.keep(messages)
         return acceptance
 
     async def let(self, first: str) -> None:
@@ -660,7 +687,7 @@ async def test_whatever_a_provider_does_each_line_arrives_once_or_is_counted(tmp
                 kept_out.extend(messages[3:5])
                 self.accepted += messages[:3] + messages[5:]
                 return Acceptance(((3, 5, "too old"),))
-            self.accepted += messages
+            self.keep(messages)
             return None
 
     sink = Wild()

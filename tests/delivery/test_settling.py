@@ -22,6 +22,7 @@ from tests.delivery.delivery_helpers import (
     all_had_their_turn,
     becomes,
     begin_run,
+    closed,
     end_run,
     messages_of,
     open_source,
@@ -70,8 +71,8 @@ def test_a_run_is_complete_once_and_only_when_nothing_is_under_way(tmp_path: Pat
     assert not source.finish()
     source.under_way -= 1
     source.accepted(parts, 1)
-    assert source.finish()
-    assert source.finish()
+    assert closed(source)
+    assert closed(source)
     assert source.counters["empty"] == 1
 
 
@@ -253,7 +254,7 @@ async def test_a_renewed_sink_is_opened_and_the_refused_one_closed(tmp_path: Pat
     renewed = bench.sink = Fake(lambda messages: opened.append(renewed.opened))
     bench.sender.drain(time.monotonic() + 60)
     await asyncio.wait_for(task, 60)
-    assert opened == [1]
+    assert opened == [1, 1]  # the lines, and the closing event
     assert (refused.opened, renewed.opened) == (0, 0)
 
 
@@ -275,5 +276,5 @@ async def test_what_a_body_is_larger_than_its_lines_is_learnt(tmp_path: Path) ->
     sink.limits = Limits(max_events=100, max_body_bytes=10_000, target_body_bytes=9_000)
     bench = Bench(tmp_path, [f"{n:04}" + "." * 96 for n in range(1000)], sink)
     await bench.drain()
-    assert len(encoded) - len(sink.requests) == 1  # the first one alone came out too large
+    assert len(encoded) - len(sink.requests) - len(sink.closings) == 1  # the first one alone came out too large
     assert all(40 <= len(request) <= 45 for request in sink.requests[1:-1])

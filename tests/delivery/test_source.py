@@ -23,6 +23,7 @@ from tests.delivery.delivery_helpers import (
     MIB,
     NOW_NS,
     begin_run,
+    closed,
     end_run,
     messages_of,
     open_source,
@@ -91,7 +92,7 @@ def test_every_line_is_taken_once_over_any_restarts(chunks: list[tuple[int, byte
             source = open_source(run.path, committer, final=True)
             parts = source.take(choose.draw(st.integers(1, 8)), MIB)
             if not parts:
-                assert source.finish()
+                assert closed(source)
                 break
             for part in parts:
                 events = part.piece.events
@@ -186,7 +187,7 @@ def test_what_was_evicted_before_it_was_sent_is_told_also_after_a_restart(tmp_pa
     while parts := again.take(1000, MIB):
         lines += numbers(parts)
         again.accepted(parts, 1)
-    assert again.finish()
+    assert closed(again)
     lost = again.dropped["journal_full"]
     assert lines[0] == 0
     assert lines[1:] == list(range(11 + lost, 50_011))
@@ -202,7 +203,7 @@ def test_a_finished_run_is_marked_and_never_sent_again(tmp_path: Path, committer
     parts = source.take(100, MIB)
     assert messages_of(parts) == ["one", "last without newline"]
     source.accepted(parts, 1)
-    assert source.finish()
+    assert closed(source)
     assert committer.flush(5)
     values = CursorFile.read(run.path, "datadog")
     assert values is not None
@@ -239,7 +240,7 @@ def test_a_run_whose_end_was_not_read_is_not_complete(tmp_path: Path, committer:
     (part,) = source.take(100, MIB)
     assert messages_of([part]) == ["half"]
     source.accepted([part], 1)
-    assert source.finish()
+    assert closed(source)
 
 
 @pytest.mark.parametrize("sinks", [("datadog",), ("datadog", "sentry")])

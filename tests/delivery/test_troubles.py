@@ -27,6 +27,7 @@ from tests.delivery.delivery_helpers import (
     all_had_their_turn,
     becomes,
     begin_run,
+    closed,
     end_run,
     messages_of,
     open_source,
@@ -85,7 +86,7 @@ def test_what_was_taken_before_the_reading_failed_is_taken(tmp_path: Path, monke
     source = open_source(run.path, Committer(raise_error), final=True)
     disk = Unreadable(source, monkeypatch, lambda number: number % 3 == 2)
     seen: list[str] = []
-    while not source.finish():
+    while not closed(source):
         try:
             parts = source.take(3000, MIB)
         except OSError:
@@ -144,7 +145,7 @@ def test_an_empty_line_before_a_loss_is_counted(tmp_path: Path, restart: bool) -
         source = open_source(run.path, committer, final=True)
     while parts := source.take(100, MIB):
         source.accepted(parts, 1)
-    assert source.finish()
+    assert closed(source)
     assert source.counters["delivered"] == 2
     assert source.dropped == {"journal_stalled": 1}
     assert source.counters["empty"] == 1

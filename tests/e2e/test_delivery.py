@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shipper.journal import runs
-from tests.e2e.wrapped import ROOT, Wrapper, all_events, arrived, printing, streams
+from tests.e2e.wrapped import ROOT, Wrapper, all_events, arrived, ledgers, printing, streams
 from tests.helpers import wait_until
 
 if TYPE_CHECKING:
@@ -52,13 +52,16 @@ def test_200_000_real_lines_on_both_streams_arrive_each_once_with_their_fields(
         assert wrapper.stdout == (tmp_path / "stdout.in").read_bytes()
         cursor = wrapper.cursor()
     summary = arrived(sandbox)
-    assert (summary["missing"], summary["repeats"], summary["refused"], summary["own"]) == (0, 0, 0, 0)
+    assert (summary["missing"], summary["repeats"], summary["refused"], summary["own"]) == (0, 0, 0, 1)
     events = all_events(sandbox)
     printed = {
         stream: [(n, line) for n, line in enumerate(lines, 1) if line.strip()] for stream, lines in expected.items()
     }
     assert cursor["delivered"] == len(events) == sum(map(len, printed.values()))
     assert cursor["empty"] == 200_000 - len(events)
+    (closing,) = ledgers(sandbox)
+    assert (closing["captured"], closing["delivered"]) == (200_000, len(events))
+    assert (closing["exit_status"], closing["level"], closing["dropped"]) == (0, "info", {})
     run = events[0]["run"]
     for stream, numbered in printed.items():
         # several requests may be under way at once: `seq` tells the order
@@ -108,7 +111,7 @@ def test_a_line_after_silence_goes_at_once_and_the_next_waits_for_company(sandbo
         assert arrived(sandbox)["requests"] == 1
         wrapper.terminate()
         assert wrapper.wait() == 143
-    assert (arrived(sandbox)["lines"], arrived(sandbox)["requests"]) == (11, 2)
+    assert (arrived(sandbox)["lines"], arrived(sandbox)["requests"]) == (11, 3)  # the last closes
 
 
 def test_the_last_words_without_a_newline_arrive(sandbox: Sandbox, directory: Path) -> None:
@@ -139,6 +142,7 @@ def test_a_worker_killed_again_and_again_loses_nothing(sandbox: Sandbox, directo
     assert summary["missing"] == 0
     messages = {event["seq"]: event["message"] for event in all_events(sandbox)}
     assert messages == {n: f"line {n}" for n in range(1, 6001)}
+    assert ledgers(sandbox)[-1]["captured"] == 6000
 
 
 def test_what_a_killed_wrapper_had_journalled_is_delivered_by_the_next_under_its_old_numbers(

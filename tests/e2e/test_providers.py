@@ -16,7 +16,19 @@ from demo.agent import restamped
 from shipper.config.registry import REGISTRY
 from tests.bodies import SENTRY_TYPES, Event, envelope_items, events_in, plain
 from tests.e2e.network import Network
-from tests.e2e.wrapped import ALL, ROOT, TITLES, Wrapper, all_events, arrived, as_sent, printing, requests, streams
+from tests.e2e.wrapped import (
+    ALL,
+    ROOT,
+    TITLES,
+    Wrapper,
+    all_events,
+    arrived,
+    as_sent,
+    ledgers,
+    printing,
+    requests,
+    streams,
+)
 from tests.helpers import variables, wait_until
 
 if TYPE_CHECKING:
@@ -212,7 +224,7 @@ def test_100_000_real_lines_arrive_at_every_provider_each_once_with_their_fields
     for provider in ALL:
         assert (cursors[provider]["delivered"], cursors[provider]["empty"]) == (count, 100_000 - count)
         summary = arrived(sandbox, provider)
-        assert (summary["lines"], summary["events"], summary["own"]) == (count, count, 0)
+        assert (summary["lines"], summary["events"], summary["own"]) == (count, count + 1, 1)
         assert (summary["missing"], summary["repeats"], summary["too_old"], summary["cut"]) == (0, 0, 0, 0)
         assert not [why for why in summary["refused_why"] if "ResourceNotFoundException" not in why]
         for request in requests(sandbox, provider):
@@ -224,6 +236,9 @@ def test_100_000_real_lines_arrive_at_every_provider_each_once_with_their_fields
             wanted = [expected(provider, line, stream) for line in samples[stream]]
             check_events(provider, events[stream], printed, wanted, run, span)
         check_views(sandbox, provider, samples, plans, run)
+        (closing,) = ledgers(sandbox, provider)
+        assert (closing["run"], closing["captured"], closing["delivered"]) == (run, 100_000, count)
+        assert (closing["exit_status"], closing["filtered"], closing["dropped"]) == (0, 100_000 - count, {})
 
 
 def check_events(
@@ -331,6 +346,8 @@ def test_a_provider_that_is_away_fails_or_refuses_delays_no_other(sandbox: Sandb
         assert run.cursor(well)["delivered"] == LINES
     for provider in (well, down, failing):
         assert_each_once(sandbox, provider)
+        (closing,) = ledgers(sandbox, provider)
+        assert (closing["exit_status"], closing["level"], closing["delivered"]) == (7, "error", LINES)
     assert arrived(sandbox, refusing)["events"] == 0
 
 
@@ -510,7 +527,9 @@ def test_a_few_lines_are_compressed_as_well_as_many(sandbox: Sandbox, directory:
             assert len(request.body) <= 1.3 * len(zlib.compress(plain(request.body), 1)), provider
 
 
-def test_cloudwatch_s_raw_format_is_the_agent_s_own_line_and_nothing_else(sandbox: Sandbox, directory: Path) -> None:
+def test_cloudwatch_s_raw_format_is_the_agent_s_own_line_and_of_our_event_the_sentence(
+    sandbox: Sandbox, directory: Path
+) -> None:
     lines = [line for line in sample_lines("stdout") if line.strip()]
     file = directory.parent / "lines"
     file.write_bytes(b"".join(line + b"\n" for line in lines))
@@ -523,5 +542,7 @@ def test_cloudwatch_s_raw_format_is_the_agent_s_own_line_and_nothing_else(sandbo
         body = json.loads(plain(request.body))
         assert (body["logGroupName"], body["logStreamName"]) == ("CA_test", "worker-1")
         got += [event["message"] for event in body["logEvents"]]
+    closing = f"The agent ended with status 0: {len(lines)} lines captured, {len(lines)} delivered."
+    assert got.pop() == closing
     assert sorted(got) == sorted(line.decode(errors="replace") for line in lines)
     assert arrived(sandbox)["lines"] == len(lines)

@@ -13,7 +13,7 @@ from shipper.config.registry import REGISTRY
 from shipper.journal import runs
 from shipper.journal.cursor import CursorFile
 from tests.bodies import Event, events_in
-from tests.helpers import variables
+from tests.helpers import is_closing, ledger_of, variables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = tuple(entry.name for entry in REGISTRY)
+CLOSING_BYTES = 4096  # a request with a closing event alone is smaller
 TITLES = {entry.name: entry.title for entry in REGISTRY}
 
 
@@ -165,7 +166,7 @@ def streams(sandbox: Sandbox, provider: str = "datadog") -> dict[tuple[str, str]
 
 
 def all_events(sandbox: Sandbox, provider: str = "datadog", most: int = 1_000_000) -> list[dict[str, Any]]:
-    """As the sandbox shows them, the first ``most``."""
+    """As the sandbox shows them, the first ``most``, without the closing ones."""
     events: list[dict[str, Any]] = []
     after = 0
     while len(events) < most:
@@ -174,12 +175,40 @@ def all_events(sandbox: Sandbox, provider: str = "datadog", most: int = 1_000_00
             break
         events += page["events"]
         after = page["last"]
-    return events[:most]
+    return [event for event in events[:most] if not is_closing(event["attributes"])]
 
 
 def requests(sandbox: Sandbox, provider: str) -> list[Request]:
-    """Those that were taken and held an event, as they came over the wire."""
+    """Those that were taken and held an event that is no closing one, as they came over the wire."""
+    return [request for request in _taken(sandbox, provider) if not _closing(provider, request)]
+
+
+def ledgers(sandbox: Sandbox, provider: str = "datadog") -> list[dict[str, Any]]:
+    """What the closing events say that came there, each alone in its request; `level` as the provider has it."""
+    closing = [event for request in _taken(sandbox, provider) for event in _closing(provider, request)]
+    levels = {"datadog": "status", "sentry": "item.level"}
+    texts = {"sentry": "item.body"}
+    return [
+        {
+            **ledger_of(event),
+            "run": event["run"],
+            "level": event[levels.get(provider, "level")],
+            "message": event[texts.get(provider, "message")],
+        }
+        for event in closing
+    ]
+
+
+def _taken(sandbox: Sandbox, provider: str) -> list[Request]:
     return [kept.request for kept in sandbox.store._kept if kept.intake.name == provider]
+
+
+def _closing(provider: str, request: Request) -> list[Event]:
+    """The one closing event in it, if that is what it holds; beside others there is none."""
+    if len(request.body) > CLOSING_BYTES:
+        return []
+    events = events_in(provider, request.body)
+    return events if len(events) == 1 and is_closing(events[0]) else []
 
 
 def as_sent(sandbox: Sandbox, provider: str) -> list[Event]:

@@ -334,7 +334,7 @@ def test_a_run_whose_end_the_disk_did_not_take_is_not_told(
     place: Path, memory: Memory, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = Run(place, memory)
-    run.noter.end()
+    run.noter.end({"exit_status": 0})
     run.journal.close()
     os.close(run.journal.lock_fd)
     assert told(capfd, place) == []

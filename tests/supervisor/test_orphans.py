@@ -49,7 +49,7 @@ def test_a_worker_left_behind_is_told_once_and_drains(tmp_path: Path, ending: st
     assert is_gone(worker)
     kept = Kept(tmp_path)
     assert kept.lines[1][1:] == [b"15", b"10", b"15", b"drained"]
-    assert kept.end in ({"exit_status": status}, {"signal": 15})
+    assert kept.end in ({"exit_status": status, "asked": True}, {"signal": 15, "asked": True})
 
 
 def test_a_grandchild_that_comes_to_us_later_is_told_too(tmp_path: Path) -> None:

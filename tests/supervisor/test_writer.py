@@ -114,6 +114,9 @@ class Journal:
     def end_stream(self, stream: int) -> None:
         self.calls.append(("end_stream", stream))
 
+    def failure(self) -> str | None:
+        return None
+
     def end(self, info: dict[str, object]) -> None:
         self.calls.append(("end", info))
 
