@@ -58,7 +58,7 @@ def in_words(end: Mapping[str, Any], note: Note | None = None) -> str:
         if "limit" in end:
             text += f" (limit {end['limit'] / MIB:.0f} MiB)"
     if end.get("asked"):
-        text += ", as it was asked to end"
+        text += f", {'after' if is_trouble(end) else 'as'} it was asked to end"
     if end.get("failed"):
         text += f", but it had failed: its worker logged '{end['failed']}'"
     return text
@@ -100,8 +100,8 @@ def is_failure(line: bytes) -> bool:
         values = load_json(line.strip())
     except (ValueError, RecursionError):
         # 2026-11-24 03:55:29,072 - ESC[31mERRORESC[0m livekit.agents - worker failed ESC[90m{…
-        head, _, rest = line.partition(f" {LOGGER} - {FAILURE}".encode())
-        return b"ERROR" in head and rest[:1] in (b"", b" ", b"\x1b", b"\r")
+        head, found, rest = line.partition(f" {LOGGER} - {FAILURE}".encode())
+        return bool(found) and b"ERROR" in head and rest[:1] in (b"", b" ", b"\x1b", b"\r")
     if FAILURE not in (values.get("message"), values.get("msg")):
         return False
     level = values.get("level", "error")
