@@ -51,6 +51,7 @@ def main() -> int:
         status = run_agent([settings[entry.name] for entry in REGISTRY], directory, seconds)
         captured, empty = journalled(f"{directory}/journal")
         providers: dict[str, Summary] = get(f"{url}/sandbox/summary")["providers"]
+        last_words = {name: closing_event(url, name) for name in providers}
     finally:
         if sandbox is not None:
             sandbox.terminate()
@@ -68,6 +69,11 @@ def main() -> int:
                 f"demo: it does not come out even: {provider['title']} has {abs(left)} "
                 f"{'too few, and nothing says why' if left > 0 else 'more than were printed'}."
             )
+    for name, provider in providers.items():
+        said = last_words[name]
+        if (said.get("captured"), said.get("delivered")) != (captured.total(), arrived(provider)):
+            raise SystemExit(f"demo: the last event that {provider['title']} got says otherwise: {said}.")
+    print("The last event that each provider got says the same, and how the agent ended.")
     if any(announced(provider) or provider["repeats"] for provider in providers.values()):
         print("captured = lines + empty + announced as lost, at each provider: it comes out even.")
     else:
@@ -182,6 +188,12 @@ def arrived(provider: Summary) -> int:
     """Lines that it has, each counted once."""
     lines: int = provider["lines"] - provider["repeats"]
     return lines
+
+
+def closing_event(url: str, name: str) -> dict[str, Any]:
+    """What the last event there says, which is our own."""
+    events = get(f"{url}/sandbox/events?provider={name}&newest=1&limit=1")["events"]
+    return events[0]["attributes"] if events else {}
 
 
 def announced(provider: Summary) -> int:

@@ -2,7 +2,7 @@
 
 In:  what the supervisor's pumps read, as raw chunks (`writer.JournalWriter`).
 Out: numbered lines (`reader.RunReader`), one cursor a sink (`cursor.CursorFile`), the runs to adopt (`runs`),
-     which of them were killed with their container (`notes`).
+     which of them were killed with their container (`notes`), how each ended (`ending`).
 Knows: messages, and of config what the container allows; standard library only, since it lives in PID 1.
 
 On disk

@@ -136,8 +136,8 @@ class Control:
 
 class Worker:
     """``pid`` is 0 while there is none; ``due``: when the next is to be started, None when there is no need;
-    ``look_due``: when to `look` whether it hangs; ``finished``: it has ended, and there will be no other; ``killed``: how
-    many so far ended by SIGKILL."""
+    ``look_due``: when to `look` whether it hangs; ``finished``: it has ended, and there will be no other;
+    ``killed``: how many so far ended by SIGKILL."""
 
     def __init__(
         self,

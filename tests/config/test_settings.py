@@ -62,6 +62,7 @@ def test_every_setting_is_taken_from_its_variable() -> None:
             "SHIPPER_FLUSH_INTERVAL": "250ms",
             "SHIPPER_DRAIN_TIMEOUT": "20",
             "SHIPPER_ORPHAN_TIMEOUT": "90m",
+            "SHIPPER_FAILED_STATUS": "70",
             "SHIPPER_CPU": "12.5%",
         }
     )
@@ -75,6 +76,7 @@ def test_every_setting_is_taken_from_its_variable() -> None:
     assert settings.flush_interval == 0.25
     assert settings.drain_timeout == 20.0
     assert settings.orphan_timeout == 5400.0
+    assert settings.failed_status == 70
     assert settings.cpu == 0.125
 
 
@@ -104,6 +106,21 @@ def test_a_quantity_is_taken_within_its_bounds_and_else_its_default_is(
         assert [problem.variable for problem in settings.problems] == [name]
         for part in (name, f'"{text}"', "allowed", f"the default, {ACTING[name].default}, is used"):
             assert part in settings.problems[0].message
+
+
+@pytest.mark.parametrize("text", ["1", "255", "007"])
+def test_a_status_is_taken(text: str) -> None:
+    settings = load({"SHIPPER_FAILED_STATUS": text})
+    assert (settings.failed_status, messages(settings)) == (int(text), [])
+
+
+@pytest.mark.parametrize("text", ["0", "256", "-1", "1.5", "one", "0x10", "2550", "\u0661"])
+def test_what_is_no_status_leaves_the_agent_its_own(text: str) -> None:
+    environ = {"SHIPPER_FAILED_STATUS": text}
+    assert load(environ).failed_status is None
+    assert the_problem(environ) == (
+        f'SHIPPER_FAILED_STATUS is "{text}", allowed is 1 to 255: the agent\'s own status is kept'
+    )
 
 
 def test_the_sentences_read_as_sentences() -> None:

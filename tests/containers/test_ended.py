@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.containers import engine
+from tests.e2e.wrapped import all_events, ledgers
 from tests.helpers import variables, wait_until
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ while True:
     held.append(b"x" * (1 << 20))
     time.sleep(0.02 if len(held) < 90 else 0.15)
 """
+# Grows until the kernel ends it, and not what it is in a container with.
+GROWS = """
+print("before the end", flush=True)
+held = []
+while True:
+    held.append(b"x" * (1 << 20))
+"""
 CALM = ("sh", "-c", "echo before the end; exec sleep 600")
 
 
@@ -53,8 +61,7 @@ def sentences(said: bytes) -> list[re.Match[str]]:
 
 
 def messages(sandbox: Sandbox) -> list[str]:
-    page: Any = sandbox.store.events()
-    return sorted(event["message"] for event in page["events"])
+    return sorted(event["message"] for event in all_events(sandbox))
 
 
 def test_after_an_out_of_memory_that_took_the_whole_container(image: str) -> None:
@@ -77,6 +84,33 @@ def test_after_an_out_of_memory_that_took_the_whole_container(image: str) -> Non
     assert said[5] == ": that may be why, so raise the container's memory limit."
     again = engine.run(image, "true", options=options(volume), env={"SHIPPER_SINKS": "none"})
     assert sentences(again.stderr) == []
+
+
+def test_an_agent_that_alone_was_ended_for_lack_of_memory_is_named_so_at_the_provider(
+    image: str, sandbox: Sandbox
+) -> None:
+    """The worker, which the kernel takes first, may have been ended by it any number of times before."""
+    env = variables(sandbox.url, ["datadog"])
+    volume = engine.make_volume()
+    with engine.Running(image, "python3", "-c", GROWS, options=options(volume), env=env) as container:
+        assert container.wait() == 137
+        assert container.logs().stdout == b"before the end\n"
+    wait_until(lambda: ledgers(sandbox), what="the closing event")
+    (ledger,) = ledgers(sandbox)
+    assert (ledger["signal"], ledger["oom"], ledger["level"]) == (9, True, "error")
+    assert (ledger["captured"], ledger["delivered"]) == (1, 1)
+    assert f"ended by signal 9, out of memory (limit {LIMIT} MiB): 1 line captured" in ledger["message"]
+
+
+def test_an_agent_that_somebody_killed_had_no_lack_of_memory(image: str, sandbox: Sandbox) -> None:
+    env = variables(sandbox.url, ["datadog"])
+    script = "echo before the end; sleep 1; kill -9 $$"
+    with engine.Running(image, "sh", "-c", script, options=options(engine.make_volume()), env=env) as container:
+        container.wait_for("before the end")
+        assert container.wait() == 137
+    wait_until(lambda: ledgers(sandbox), what="the closing event")
+    (ledger,) = ledgers(sandbox)
+    assert (ledger["signal"], "oom" in ledger) == (9, False)
 
 
 def test_after_docker_kill_its_lines_arrive_and_memory_is_not_blamed(image: str, sandbox: Sandbox) -> None:

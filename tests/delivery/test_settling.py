@@ -29,7 +29,8 @@ from tests.delivery.delivery_helpers import (
     print_lines,
     raise_error,
 )
-from tests.delivery.test_sender import ENTRY, NUMBERS, Bench, Fake, Slow
+from tests.delivery.test_sender import ENTRY, NUMBERS, Bench, Fake, Slow, closes
+from tests.delivery.test_troubles import cancel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -278,3 +279,55 @@ async def test_what_a_body_is_larger_than_its_lines_is_learnt(tmp_path: Path) ->
     await bench.drain()
     assert len(encoded) - len(sink.requests) - len(sink.closings) == 1  # the first one alone came out too large
     assert all(40 <= len(request) <= 45 for request in sink.requests[1:-1])
+
+
+async def test_a_closing_event_that_is_refused_for_good_holds_nothing_up_and_is_not_told_of(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        if closes(messages):
+            raise RejectedError("status 400", 400)
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    bench.sender.drain(time.monotonic() + 20)
+    await asyncio.wait_for(bench.sender.run(), 30)
+    assert bench.source.complete
+    assert (bench.sink.accepted, bench.sink.closings, bench.source.dropped) == (NUMBERS[:10], [], {})
+    assert bench.said == []
+
+
+async def test_a_provider_that_is_down_at_the_end_leaves_the_closing_event_to_the_next_start(tmp_path: Path) -> None:
+    def answer(messages: list[str]) -> None:
+        if closes(messages):
+            raise RetryableError("down", 3600.0)
+
+    bench = Bench(tmp_path, NUMBERS[:10], Fake(answer))
+    await bench.drain()
+    assert not bench.source.complete
+    assert bench.source.drained
+    assert bench.committer.flush(5)
+    again = open_source(bench.source.feed.run, bench.committer, final=True)
+    sink = Fake()
+    sender = Sender(ENTRY, lambda: sink, 3600.0, bench.said.append)  # it waits for no company, drain or not
+    sender.add(again)
+    task = asyncio.create_task(sender.run())
+    await becomes(lambda: again.complete)
+    await cancel(task)
+    assert (sink.accepted, len(sink.closings)) == ([], 1)
+
+
+async def test_a_run_s_end_that_is_written_just_after_a_look_is_read_in_the_drain(tmp_path: Path) -> None:
+    """The look gave nothing, and a source that gives nothing ends a drain."""
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 1)
+    sink = Fake()
+    sender = Sender(ENTRY, lambda: sink, 0.0, lambda text: None)
+    source = open_source(run.path, Committer(raise_error))
+    sender.add(source)
+    task = asyncio.create_task(sender.run())
+    await becomes(lambda: source.counters["delivered"] == 1)
+    run.end_stream(STDOUT)
+    sender.wake()
+    await becomes(lambda: source in sender._resting)
+    run.end({"exit_status": 0})
+    sender.drain(time.monotonic() + 20)
+    await asyncio.wait_for(task, 30)
+    assert source.complete

@@ -15,6 +15,7 @@ from shipper.delivery.feed import Feed, Piece
 from shipper.delivery.source import Part, Source, bytes_of, count_of, halves
 from shipper.journal.cursor import CursorFile
 from shipper.journal.frames import MAGIC
+from shipper.journal.notes import Noter
 from shipper.journal.numbering import STDERR, STDOUT, summarize
 from shipper.journal.runs import segment_path
 from shipper.lines.batch import Batch
@@ -30,7 +31,7 @@ from tests.delivery.delivery_helpers import (
     print_lines,
     raise_error,
 )
-from tests.helpers import no_descriptors_left
+from tests.helpers import is_closing, no_descriptors_left
 
 
 @pytest.fixture(scope="module")
@@ -352,3 +353,81 @@ def test_halves_keep_every_event_in_order(sizes: list[int]) -> None:
     assert count_of(second) == sum(sizes) - sum(sizes) // 2
     both = [(id(p.piece), i) for p in first + second for i in range(p.start, p.end)]
     assert both == [(id(p.piece), i) for p in parts for i in range(p.end)]
+
+
+# -- the closing event -------------------------------------------------------------------------------------------------
+
+
+def closing_of(source: Source) -> dict[str, object]:
+    """Takes what is left, which is that alone."""
+    assert not source.finish()
+    (part,) = source.take(100, MIB)
+    (record,) = part.piece.events.records
+    assert is_closing(record)
+    source.accepted([part], 1)
+    return record
+
+
+def test_a_worker_that_dies_between_the_closing_event_and_its_note_repeats_it_as_it_was(
+    tmp_path: Path, committer: Committer
+) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\n\n\n"), (STDERR, NOW_NS, 0, b"two\n\nhalf")])
+    end_run(run)
+    source = open_source(run.path, committer, final=True)
+    source.accepted(source.take(100, MIB), 1)
+    first = closing_of(source)
+    assert committer.flush(5)
+    source.close()
+    again = open_source(run.path, committer, final=True)
+    assert again.take(100, MIB) == []
+    assert closing_of(again) == first
+    assert again.finish()
+    assert (first["captured"], first["delivered"], first["filtered"]) == (6, 3, 3)
+    assert again.counters["empty"] == 3
+
+
+def test_a_run_of_an_older_version_that_was_complete_stays_so(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\n")])
+    end_run(run)
+    CursorFile(run.path, "datadog").commit({"streams": {"1": [1, 0, 2], "2": [0, 0, 1]}, "complete": True})
+    source = open_source(run.path, committer, final=True)
+    assert source.finish()
+    assert not source.has_pending()
+
+
+def test_an_end_that_only_the_note_knows_is_told(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\n")])
+    Noter(run.path, run.facts).end({"exit_status": 3})  # the disk would not take the marker
+    os.close(run.lock_fd)
+    source = open_source(run.path, committer, final=True)
+    source.accepted(source.take(100, MIB), 1)
+    assert closing_of(source)["exit_status"] == 3
+
+
+def test_a_last_line_whose_stream_has_no_end_marker_is_delivered(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(STDOUT, NOW_NS, 0, b"one\nhalf")])
+    run.end({"exit_status": 0})  # the disk would not take the stream's
+    source = open_source(run.path, committer)
+    parts = source.take(100, MIB)
+    assert messages_of(parts) == ["one", "half"]
+    source.accepted(parts, 1)
+    assert closing_of(source)["captured"] == 2
+
+
+def test_what_a_drain_leaves_behind_is_counted_without_the_closing_event(tmp_path: Path, committer: Committer) -> None:
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 3)
+    end_run(run)
+    source = open_source(run.path, committer, final=True)
+    parts = source.take(100, MIB)
+    assert not source.drained
+    source.accepted(parts, 1)
+    assert source.take(100, MIB) == []
+    assert not source.finish()
+    assert source.drained
+    assert not source.complete
+    assert source.undelivered(5) == (0, True)

@@ -161,10 +161,28 @@ def test_the_longest_names_fit(place: Path, memory: Memory) -> None:
     who = facts()
     who.agent = who.host = "\U0001f600" * 300
     noter = Noter(writer(str(place)).path, who, memory.container())
-    noter.note()
+    end = {"signal": 9, "asked": True, "oom": True, "limit": 1 << 50, "failed": "worker failed"}
+    noter.end(end)
     note = read_note(noter._run)
     assert note is not None
     assert note.agent == "\U0001f600" * notes.MAX_NAME
+    assert (note.ended, note.end) == (True, end)
+
+
+def test_a_kill_for_lack_of_memory_that_no_other_death_explains_is_the_agent_s(place: Path, memory: Memory) -> None:
+    memory.set(100, 512, kills=7)  # of an earlier container in the same cgroup
+    run = Run(place, memory)
+    assert run.noter.lack_of_memory(0) == {}
+    memory.set(500, 512, kills=9)
+    assert run.noter.lack_of_memory(2) == {}  # the worker's, twice
+    assert run.noter.lack_of_memory(1) == {"oom": True, "limit": 512 * MIB}
+    memory.set(500, None, kills=9)  # the node had no memory left
+    assert run.noter.lack_of_memory(0) == {"oom": True}
+
+
+def test_where_kills_are_not_counted_nothing_is_put_down_to_memory(place: Path, tmp_path: Path) -> None:
+    nothing = Container(str(tmp_path / "none"), str(tmp_path / "none"))
+    assert Noter(writer(str(place)).path, facts(), nothing).lack_of_memory(0) == {}
 
 
 def test_notes_are_a_second_apart_while_memory_moves_or_is_high_else_five(place: Path, memory: Memory) -> None:
