@@ -275,7 +275,8 @@ class Sender:
                     continue
                 left = self._due[source] - now
                 full_bytes = self._limits.target_body_bytes if self._slowed > self._interval else FULL_BYTES
-                if left <= 0 or self._deadline is not None or source.last_words or source.fills(max_events, full_bytes):
+                alone = source.last_words and not self._slowed  # nothing comes that it could wait for
+                if left <= 0 or self._deadline is not None or alone or source.fills(max_events, full_bytes):
                     # in turn: a long backlog of an old run does not hold up the live one, nor the other way round
                     self._sources.remove(source)
                     self._sources.append(source)
@@ -755,6 +756,11 @@ class Sender:
         """One event that the provider will never take."""
         if lines_in(parts[0]):  # else an event of our own: another one about it would fare no better
             self._notify(source, parts[0], in_words(error))
+        elif source.drained:
+            self._say(
+                f"{self.title} did not take the event that tells of the agent's end ({in_words(error)}): "
+                "all lines before it are settled, and what became of them is not shown there"
+            )
         source.dropped_for_good(parts, "rejected")
 
     def _notify(self, source: Source, part: Part, why: str) -> None:

@@ -350,14 +350,13 @@ class Source:
 
     @property
     def last_words(self) -> bool:
-        """What is at hand is all that will ever be: nothing comes that it could wait for."""
+        """What is at hand is all that will ever be."""
         return self._exhausted and bool(self._pieces)
 
     def finish(self) -> bool:
         """Once all of the run is accepted: queue the closing event, and note it when that is accepted too.
 
-        Whether it is. The closing event goes alone and last; dropped for good it counts as told, for what it would
-        tell of itself would fare no better.
+        Whether it is. The closing event goes alone and last; dropped for good it counts as told.
         """
         if self.complete or not self._exhausted or self._pieces or self.under_way:
             return self.complete

@@ -75,6 +75,16 @@ def test_each_provider_is_told_how_the_agent_ended(sandbox: Sandbox, directory: 
         assert ledger["message"].startswith(message)
 
 
+@pytest.mark.parametrize(("kept", "status"), [(True, 70), (False, 0)])
+def test_a_failed_worker_s_status_needs_a_journal_and_no_provider(
+    directory: Path, tmp_path: Path, kept: bool, status: int
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    environ = {"SHIPPER_FAILED_STATUS": "70", "SHIPPER_DIR": str(directory if kept else tmp_path / "file" / "journal")}
+    with Wrapper(directory, ["sh", "-c", f"printf %s '{FATAL}'"], None, environ) as wrapper:
+        assert wrapper.wait() == status
+
+
 @pytest.mark.parametrize(("command", "status"), [("exit 1", 1), ("trap - TERM; kill -15 $$", 143)])
 def test_an_agent_that_was_asked_to_end_is_no_error(
     sandbox: Sandbox, directory: Path, command: str, status: int
