@@ -29,6 +29,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def assert_even(text: str) -> None:
     assert text.count(LAST_WORDS) == 1
     assert text.rstrip().endswith(EVEN)
+    assert "The last event that each provider got says the same, and how the agent ended.\n" in text
     captured, empty = (
         number(re.findall(rf"^{row} +([\d,]+)", text, re.MULTILINE)[0]) for row in ("captured", "empty, not sent")
     )

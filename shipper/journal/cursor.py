@@ -18,8 +18,8 @@ class CursorFile(SlotFile):
     """Open for one writer; `read` is for anybody.
 
     The values are a JSON object: ``streams`` {"1": [segment, offset, seq], …}: a frame at or before the first line that
-    was not yet accepted, and that line's number; ``complete``: the run is dead and all of it accepted; the counters;
-    ``health``: how the sink does, see `delivery.health`.
+    was not yet accepted, and that line's number; ``complete``: the run is over and all of it accepted, the closing
+    event included; the counters; ``health``: how the sink does, see `delivery.health`.
     """
 
     def __init__(self, run: str, sink: str) -> None:

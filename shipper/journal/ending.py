@@ -3,7 +3,7 @@
 The run's end marker holds, as the supervisor wrote it (nothing of it stands for: how the agent ended is not known):
 
     exit_status or signal   the agent's own
-    asked                   a TERM, INT, QUIT or HUP had come before
+    asked                   a TERM, INT or QUIT had come before, or a HUP that it ended by
     oom, limit              ended for lack of memory; the container's limit in bytes, where there is one
     failed                  what a LiveKit worker had logged that then ended with status 0
 """

@@ -80,7 +80,7 @@ class Course:
         self.giving_up = False
         self.status = 0
         self.end: dict[str, object] = {}  # as the journal's end marker has it (`journal.ending`)
-        self._asked_to_end = False
+        self._hung_up = False
         self._own_group = own_group
         self._forwarded: set[int] = set()
         self._shared: set[int] = set()
@@ -109,7 +109,7 @@ class Course:
             self._asked(signo, now)
 
     def _asked(self, signo: int, now: float) -> None:
-        self._asked_to_end = self._asked_to_end or signo in ENDERS
+        self._hung_up = self._hung_up or signo == _signal.SIGHUP
         if signo in STOPPERS:
             self._stoppers.append(signo)
             self._stopped_at = now
@@ -129,7 +129,8 @@ class Course:
         code = os.waitstatus_to_exitcode(wait_status)
         self.status = 128 - code if code < 0 else code
         self.end = {"signal": -code} if code < 0 else {"exit_status": code}
-        if self._asked_to_end:
+        # to many a HUP means: read the settings again; who ended by it was asked to
+        if self._stoppers or (self._hung_up and self.status == 128 + _signal.SIGHUP):
             self.end["asked"] = True
         signo = self._ended_by(now)
         if orphans and signo:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.helpers import is_closing
+
 
 def messages_of(printed: bytes) -> list[str]:
     """What providers show as message of these lines: a JSON line's own, else the line. Empty lines are not sent."""
@@ -21,5 +23,6 @@ def messages_of(printed: bytes) -> list[str]:
 
 
 def shown(events: list[dict[str, Any]], source: str, stream: str) -> list[str]:
-    of_it = [event for event in events if (event["source"], event["stream"]) == (source, stream)]
+    lines = [event for event in events if not is_closing(event["attributes"])]
+    of_it = [event for event in lines if (event["source"], event["stream"]) == (source, stream)]
     return [event["message"] for event in sorted(of_it, key=lambda event: int(event["seq"]))]

@@ -311,3 +311,32 @@ def test_whatever_happens_the_end_comes_in_time_and_each_is_told_once(
         told = [(pid, signo) for pid, signo in told if signo == first]
         assert len(told) == len(set(told))
     assert all(signo in (TERM, KILL, first) for _, _, signo in scene.sent)
+
+
+# -- whether it was asked to -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "asked"),
+    [
+        ([], 0, False),
+        ([TERM], 0, True),
+        ([INT], 130, True),
+        ([signal.SIGQUIT], 1, True),
+        ([TERM], 137, True),
+        ([USR1], 1, False),
+        ([HUP], 129, True),
+        ([HUP], 1, False),  # it had been told to read its settings again
+    ],
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_end_says_whether_it_was_asked_for(sent: list[int], status: int, asked: bool, shared: bool) -> None:
+    scene = Scene()
+    for signo in sent:
+        if shared:
+            scene.course.shared(signo, scene.now)
+        else:
+            scene.course.forwards(signo, scene.now)
+    scene.end(status)
+    scene.course.forwards(TERM, scene.now)  # too late
+    assert scene.course.end.get("asked", False) is asked
