@@ -10,6 +10,7 @@ taken. `delay` alone makes a provider slow; it applies to accepted requests too.
 | retry_after | header Retry-After with `status` | all |
 | delay | seconds before anything is answered | all |
 | down | break the connection off without an answer | all |
+| containing | only requests whose body, decompressed, holds this text | all |
 | operation | only requests of this operation: one of those that the provider's intake answers, such as "CreateLogGroup" | cloudwatch |
 | reject | {"too_old": 2, "too_new": 1, "expired": 0}: take the request but for so many events at its start (too old, and within them expired) and at its end (too new), as rejectedLogEventsInfo says | cloudwatch |
 | rate_limits | header X-Sentry-Rate-Limits, such as "60:log_item:organization"; without `status` the request is taken | sentry |
@@ -17,7 +18,7 @@ taken. `delay` alone makes a provider slow; it applies to accepted requests too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ class Fault:
     delay: float = 0.0  # seconds before anything is answered
     down: bool = False  # the connection is broken off without an answer
     operation: str | None = None  # the only one that it applies to
+    containing: bytes | None = None  # it applies only to bodies with this in them
     reject: Mapping[str, int] | None = None  # of a request that is taken: see the table above
     rate_limits: str | None = None  # the header's value
 
@@ -46,7 +48,13 @@ class Fault:
             "delay": self.delay,
             "down": self.down,
         }
-        more = {"operation": self.operation, "reject": self.reject, "rate_limits": self.rate_limits}
+        containing = self.containing.decode() if self.containing else None
+        more = {
+            "operation": self.operation,
+            "containing": containing,
+            "reject": self.reject,
+            "rate_limits": self.rate_limits,
+        }
         shown.update((name, value) for name, value in more.items() if value is not None)
         return shown
 
@@ -68,10 +76,14 @@ class Faults:
         else:
             self._faults[provider] = fault
 
-    def next(self, provider: str, operation: str | None = None) -> Fault | None:
-        """The fault for the request at hand."""
+    def next(
+        self, provider: str, operation: str | None = None, body: Callable[[], bytes] = lambda: b""
+    ) -> Fault | None:
+        """The fault for the request at hand. `body`: what was sent, decompressed; asked for only where that counts."""
         fault = self._faults.get(provider)
         if fault is not None and fault.operation not in (None, operation):
+            return None
+        if fault is not None and fault.containing is not None and fault.containing not in body():
             return None
         if fault is not None and fault.count is not None:
             fault.count -= 1
@@ -120,16 +132,22 @@ class Faults:
         operations = sorted(self._operations.get(provider, ()))
         if operation is not None and operation not in operations:
             raise ValueError(f"operation is one of: {', '.join(operations)}.")
+        containing = order.get("containing")
+        if not _is_header(containing) or containing == "":
+            raise ValueError("containing is a text of at most 256 characters of ASCII.")
         rate_limits = order.get("rate_limits")
         if not _is_header(rate_limits):
             raise ValueError('rate_limits is what the header holds, such as "60:log_item:organization".')
         reject = _rejects(order.get("reject"))
         if status is None and not delay and not down and reject is None and rate_limits is None:
             return provider, None
-        return provider, Fault(status, count, retry_after, float(delay), bool(down), operation, reject, rate_limits)
+        text = containing.encode() if containing else None
+        return provider, Fault(
+            status, count, retry_after, float(delay), bool(down), operation, text, reject, rate_limits
+        )
 
 
-_OF_ALL = ("status", "count", "retry_after", "delay", "down")
+_OF_ALL = ("status", "count", "retry_after", "delay", "down", "containing")
 _REJECTS = ("too_old", "too_new", "expired")
 
 

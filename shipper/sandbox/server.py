@@ -41,7 +41,7 @@ from shipper.lines.deep import json_text
 from shipper.sandbox.cloudwatch import CloudWatch
 from shipper.sandbox.datadog import Datadog
 from shipper.sandbox.faults import Fault, Faults
-from shipper.sandbox.intake import Answer, Intake, RefusedError, Request
+from shipper.sandbox.intake import Answer, BodyError, Intake, RefusedError, Request, TooLargeError, decompress
 from shipper.sandbox.newrelic import NewRelic
 from shipper.sandbox.sentry import Sentry
 from shipper.sandbox.store import MAX_BYTES, MAX_EVENTS, Store, now_ms
@@ -66,6 +66,9 @@ LINGER_TIME = 10.0
 
 SHUTDOWN_TIME = 0.5
 """Seconds for requests that are under way when the sandbox ends."""
+
+MAX_PLAIN_BYTES = 2**26
+"""Of a body that is looked through for a fault's `containing`."""
 
 PAGE = {
     "/": ("index.html", "text/html"),
@@ -165,7 +168,7 @@ class Sandbox:
         except (ConnectionError, web.RequestPayloadError):
             return self._refuse(intake, hidden, intake.refusal(400), "The connection broke off within the body")
         hidden = _with_body(hidden, body)
-        fault = self.faults.next(intake.name, intake.operation(bare))
+        fault = self.faults.next(intake.name, intake.operation(bare), lambda: _plain(hidden))
         if fault is not None:
             answer = await self._go_wrong(request, intake, hidden, fault)
             if answer is not None:
@@ -285,6 +288,14 @@ class Sandbox:
 def _clean(text: str) -> str:
     """The text without what no JSON can hold: aiohttp leaves bytes that are not UTF-8 as lone surrogates."""
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _plain(request: Request) -> bytes:
+    """The body decompressed; nothing where that cannot be done, which the intake itself answers."""
+    try:
+        return decompress(request.body, request.headers.get("content-encoding", ""), MAX_PLAIN_BYTES)
+    except (BodyError, TooLargeError, LookupError):
+        return b""
 
 
 def _with_body(request: Request, body: bytes) -> Request:

@@ -342,6 +342,17 @@ def test_a_fault_without_count_stays_until_it_is_cleared(sandbox: Sandbox) -> No
     assert post(sandbox, [])[0] == 202
 
 
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_fault_may_be_for_bodies_with_a_text_in_them_alone(sandbox: Sandbox, encoding: str) -> None:
+    order(sandbox, provider="datadog", status=400, containing="poison")
+    for word, status in (("m", 202), ("poisoned", 400), ("m", 202)):
+        body = orjson.dumps([{"message": word}])
+        body = gzip.compress(body) if encoding == "gzip" else body
+        assert post(sandbox, body, content_encoding=encoding)[0] == status
+    assert post(sandbox, b"no gzip", content_encoding="gzip")[0] == 400
+    assert datadog(sandbox)["refused_why"]["400 asked for"] == 1
+
+
 def test_a_provider_that_is_down_breaks_the_connection_off(sandbox: Sandbox) -> None:
     order(sandbox, provider="datadog", down=True, count=1)
     with pytest.raises((ConnectionError, http.client.HTTPException)):
@@ -374,6 +385,8 @@ def test_a_slow_provider_takes_the_request_late(sandbox: Sandbox) -> None:
         (b'{"provider":"datadog","down":"yes"}', "down"),
         (b'{"provider":"datadog","status":503,"retry_after":"a\\r\\nX: y"}', "retry_after"),
         (b'{"provider":"datadog","satus":503}', "satus"),
+        (b'{"provider":"datadog","status":400,"containing":5}', "containing"),
+        (b'{"provider":"datadog","status":400,"containing":""}', "containing"),
         (b'{"provider":"datadog","rate_limits":"60::"}', "rate_limits is not known of datadog"),
         (b'{"provider":"newrelic","reject":{"too_old":1}}', "reject is not known of newrelic"),
         (b'{"provider":"sentry","rate_limits":60}', "rate_limits"),
@@ -395,11 +408,11 @@ def test_an_order_that_makes_no_sense_is_answered_with_a_sentence(sandbox: Sandb
 
 
 def test_a_fault_shows_what_was_asked_for_and_nothing_else(sandbox: Sandbox) -> None:
-    order(sandbox, provider="sentry", rate_limits="60:log_item:organization", count=3)
+    order(sandbox, provider="sentry", rate_limits="60:log_item:organization", count=3, containing="x")
     order(sandbox, provider="cloudwatch", reject={"too_new": 1}, operation="PutLogEvents")
     plain = {"status": None, "retry_after": None, "delay": 0.0, "down": False}
     assert get(sandbox, "/sandbox/summary")["faults"] == {
-        "sentry": {**plain, "count": 3, "rate_limits": "60:log_item:organization"},
+        "sentry": {**plain, "count": 3, "containing": "x", "rate_limits": "60:log_item:organization"},
         "cloudwatch": {**plain, "count": None, "operation": "PutLogEvents", "reject": {"too_new": 1}},
     }
 

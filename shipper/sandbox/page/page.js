@@ -359,6 +359,7 @@ function describe(fault) {
   if (fault.rate_limits) parts.push(`X-Sentry-Rate-Limits ${fault.rate_limits}`);
   for (const [why, n] of Object.entries(fault.reject || {})) parts.push(`rejects ${count(n)} as ${why.replace("_", " ")}`);
   if (fault.operation) parts.push(`to ${fault.operation}`);
+  if (fault.containing) parts.push(`where the body holds ${fault.containing}`);
   if (fault.count !== null) parts.push(`for ${count(fault.count)} more requests`);
   return `On request: ${parts.join(", ")}`;
 }
