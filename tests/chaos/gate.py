@@ -46,8 +46,11 @@ class Gates:
     def add(self, name: str) -> str:
         """A gate, open; the URL that leads through it."""
         gate = self._gates[name] = _Gate(self._port)
-        port = asyncio.run_coroutine_threadsafe(gate.listen(), self._loop).result(10)
-        return f"http://127.0.0.1:{port}"
+        asyncio.run_coroutine_threadsafe(gate.listen(), self._loop).result(10)
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._gates[name].port}"
 
     def set(self, name: str, mode: str) -> None:
         asyncio.run_coroutine_threadsafe(self._gates[name].set(mode), self._loop).result(10)
@@ -56,7 +59,7 @@ class Gates:
 class _Gate:
     def __init__(self, target: int) -> None:
         self._target = target
-        self._port = 0
+        self.port = 0
         self._mode = "open"
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -64,9 +67,9 @@ class _Gate:
         self._sockets: set[asyncio.StreamWriter] = set()
 
     async def listen(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
-        return self._port
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self.port
 
     async def set(self, mode: str) -> None:
         self._mode = mode
