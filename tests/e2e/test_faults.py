@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from shipper.config.registry import REGISTRY
 from tests.bodies import events_in
 from tests.chaos.gate import Gates
-from tests.e2e.wrapped import ALL, TITLES, Wrapper, arrived, printing, requests
+from tests.e2e.wrapped import ALL, TITLES, Wrapper, all_events, arrived, printing, requests
 from tests.helpers import variables, wait_until
+from tests.supervisor.wrapping import SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -205,3 +210,224 @@ def test_a_name_that_has_no_address_is_said_and_once_it_has_one_every_line_arriv
         talk.end()
         assert talk.said[1:] == ["Datadog takes lines again"]
     assert_every_line_came(sandbox, 200)
+
+
+# -- one line, or one secret, is refused for good ----------------------------------------------------------------------
+
+POISON = 150
+
+
+def announced(sandbox: Sandbox, sink: str, reason: str = "rejected") -> list[tuple[int, int, int]]:
+    """First and last number, and how many lines, of each loss that an event tells of."""
+    notices = [event["attributes"] for event in all_events(sandbox, sink) if event["seq"] is None]
+    lost = [notice for notice in notices if "lost" in notice]
+    assert all(notice["reason"] == reason for notice in lost)
+    return sorted((notice["first_seq"], notice["last_seq"], notice["lost"]) for notice in lost)
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_line_that_is_refused_in_the_middle_is_announced_and_its_neighbours_arrive(
+    sandbox: Sandbox, gates: Gates, directory: Path, status: int
+) -> None:
+    for sink in ALL:
+        sandbox.fault(sink, status=status, containing=f"line {POISON} {WORDS}")
+    with Talk(directory, gates, (100, 200)) as talk:
+        wait_for(sandbox, 100)
+        talk.go_on()
+        wait_for(sandbox, 299)
+        talk.end()
+        for sink in ALL:
+            cursor = talk.cursor(sink)
+            assert (cursor["delivered"], cursor["dropped"]) == (299, {"rejected": 1})
+            (said,) = talk.said_of(sink)
+            assert said.startswith(f"{TITLES[sink]} did not take a line of stdout (")
+            assert str(status) in said
+    for sink in ALL:
+        assert announced(sandbox, sink) == [(POISON, POISON, 1)]
+        assert arrived(sandbox, sink)["streams"][0]["gaps"] == [[POISON, POISON]]
+
+
+def test_events_that_cloudwatch_keeps_out_of_a_request_are_announced_there_alone(
+    sandbox: Sandbox, gates: Gates, directory: Path
+) -> None:
+    with Talk(directory, gates, (100, 200)) as talk:
+        wait_for(sandbox, 100)
+        sandbox.fault("cloudwatch", reject={"too_old": 2, "too_new": 1}, count=1)
+        talk.go_on()
+        wait_for(sandbox, 297, ["cloudwatch"])
+        wait_for(sandbox, 300, others("cloudwatch"))
+        talk.end()
+        assert talk.cursor("cloudwatch")["dropped"] == {"rejected": 3}
+        (said,) = talk.said
+        assert "CloudWatch did not take" in said
+    assert announced(sandbox, "cloudwatch") == [(101, 102, 2), (300, 300, 1)]
+    assert lines_at(sandbox, "cloudwatch") == 297
+    assert_every_line_came(sandbox, 300, others("cloudwatch"))
+
+
+def test_a_secret_that_was_replaced_in_its_file_is_taken_in_the_drain_at_the_latest(
+    sandbox: Sandbox, gates: Gates, directory: Path, tmp_path: Path
+) -> None:
+    """A refused one is tried again after a minute, and when the drain begins."""
+    environ: dict[str, str] = {}
+    good: dict[str, str] = {}
+    for entry in REGISTRY:
+        good |= {name: variables(gates.url(entry.name), [entry.name])[name] for name in entry.secrets}
+    for name, secret in good.items():
+        environ |= {name: "", f"{name}_FILE": str(tmp_path / name)}
+        (tmp_path / name).write_text(secret)
+    # The sandbox takes whatever has a key's form, but for CloudWatch's: there it checks the signature.
+    (tmp_path / "DATADOG_TOKEN").write_text(good["DATADOG_TOKEN"][:-4] + "0123")
+    (tmp_path / "AWS_SECRET_ACCESS_KEY").write_text(good["AWS_SECRET_ACCESS_KEY"][::-1])
+    for sink in others("cloudwatch"):
+        sandbox.fault(sink, status=403)
+    with Talk(directory, gates, (100, 200), environ) as talk:
+        wait_until(lambda: len(talk.said) == len(ALL), 30, "a word about each")
+        for entry in REGISTRY:
+            (said,) = talk.said_of(entry.name)
+            assert any(f"{name}_FILE" in said for name in entry.secrets)
+            assert f"nothing goes to {entry.title} until that is mended" in said
+        talk.go_on()
+        wait_until(lambda: talk.stdout.count(b"\n") == 300, what="all lines of the agent, which nobody holds up")
+        assert not any(lines_at(sandbox, sink) for sink in ALL)
+        for name, secret in good.items():
+            (tmp_path / name).write_text(secret)
+            assert secret not in talk.stderr
+        for sink in ALL:
+            sandbox.fault(sink)
+        talk.end()
+        assert sorted(talk.said[len(ALL) :]) == sorted(f"{title} takes lines again" for title in TITLES.values())
+    assert_every_line_came(sandbox, 300)
+    assert {request.headers["dd-api-key"][-4:] for request in requests(sandbox, "datadog")} == {
+        good["DATADOG_TOKEN"][-4:]
+    }
+
+
+# -- the bound ---------------------------------------------------------------------------------------------------------
+
+
+def test_past_the_bound_only_those_lose_lines_that_are_away_or_refuse_the_secret(
+    sandbox: Sandbox, gates: Gates, directory: Path
+) -> None:
+    away, refusing = "sentry", "newrelic"
+    steps = [100, *[6000] * 10]
+    with Talk(directory, gates, steps, {"SHIPPER_JOURNAL_MAX": "1MiB"}) as talk:
+        wait_for(sandbox, 100)
+        for sink in (away, refusing):
+            wait_until(lambda name=sink: talk.cursor(name)["delivered"] == 100, what="its cursor")  # type: ignore[misc]
+        gates.set(away, "refuse")
+        sandbox.fault(refusing, status=403)
+        for done in itertools.accumulate(steps):
+            wait_for(sandbox, done, others(away, refusing))
+            talk.go_on()
+            assert sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) < 1.1 * (1 << 20)
+        gates.set(away, "open")
+        sandbox.fault(refusing)
+        wait_until(lambda: arrived(sandbox, away)["streams"][0]["last_seq"] == sum(steps), 40, "its last line")
+        talk.end()
+        for sink in ALL:
+            cursor = talk.cursor(sink)
+            lost = cursor["dropped"].get("journal_full", 0)
+            assert cursor["delivered"] + lost == sum(steps)
+            assert (lost > 10_000) == (sink in (away, refusing))
+    assert_every_line_came(sandbox, sum(steps), others(away, refusing))
+    for sink in (away, refusing):
+        (stream,) = arrived(sandbox, sink)["streams"]
+        assert stream["gaps"]
+        gaps = [(first, last, last - first + 1) for first, last in stream["gaps"]]
+        assert announced(sandbox, sink, "journal_full") == gaps
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=str)
+def test_a_signal_in_the_drain_ends_it_within_two_seconds_and_says_what_is_left(
+    sandbox: Sandbox, gates: Gates, directory: Path, number: signal.Signals
+) -> None:
+    with Talk(directory, gates, (100, 200), {"SHIPPER_DRAIN_TIMEOUT": "1h"}) as talk:
+        wait_for(sandbox, 100)
+        gates.set("datadog", "hang")
+        gates.set("cloudwatch", "cut")
+        talk.go_on()
+        wait_for(sandbox, 300, others("datadog", "cloudwatch"))
+        (directory.parent / "end").touch()
+        wait_until(lambda: talk.children() == [talk.worker()], what="the agent's end")
+        begun = time.monotonic()
+        while talk.process.poll() is None:  # one that comes before the drain has begun counts only there
+            talk.process.send_signal(number)
+            time.sleep(0.02)
+        assert time.monotonic() - begun < 2.5 + SLACK
+        talk.end()
+        for sink in ("datadog", "cloudwatch"):
+            assert any("did not get 200 lines before the end" in said for said in talk.said_of(sink))
+    assert_every_line_came(sandbox, 300, others("datadog", "cloudwatch"))
+
+
+def test_providers_that_are_dead_at_the_end_take_no_more_than_the_drains_time_and_the_next_start_delivers(
+    sandbox: Sandbox, gates: Gates, directory: Path
+) -> None:
+    dead = {"datadog": "hang", "cloudwatch": "cut", "newrelic": "drip"}
+    with Talk(directory, gates, (100, 200), {"SHIPPER_DRAIN_TIMEOUT": "1500ms"}) as talk:
+        wait_for(sandbox, 100)
+        for sink, mode in dead.items():
+            wait_until(lambda name=sink: talk.cursor(name)["delivered"] == 100, what="its cursor")  # type: ignore[misc]
+            gates.set(sink, mode)
+        talk.go_on()
+        wait_for(sandbox, 300, ["sentry"])
+        talk.end()
+        assert len(talk.said) == 3
+        for sink in dead:
+            (said,) = talk.said_of(sink)
+            assert said.startswith(f"{TITLES[sink]} did not get 200 lines before the end (the time was up)")
+            assert str(directory) in said
+    for sink in dead:
+        gates.set(sink, "open")
+    with Wrapper(directory, ["true"], sandbox.url, sinks=ALL) as wrapper:
+        assert wrapper.wait() == 0
+        assert not any("did not get" in said for said in wrapper.said[3:])
+    assert_every_line_came(sandbox, 300)
+
+
+@pytest.mark.parametrize("ending", ["os._exit(3)", "os.kill(os.getpid(), 9)", "os.abort()"])
+def test_what_an_agent_says_in_its_last_moment_arrives_without_a_newline_too(
+    sandbox: Sandbox, directory: Path, ending: str
+) -> None:
+    code = f"import os; os.write(2, b'on stderr'); os.write(1, b'first{chr(92)}nlast words'); {ending}"
+    with Wrapper(directory, printing(code), sandbox.url, sinks=ALL) as wrapper:
+        assert wrapper.wait() in (3, 128 + 9, 128 + 6)
+        assert wrapper.stdout == b"first\nlast words"
+    for sink in ALL:
+        messages = sorted(event["message"] for event in all_events(sandbox, sink) if event["seq"])
+        assert messages == ["first", "last words", "on stderr"]
+
+
+def resident_mb(pid: int | None) -> float:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
+
+
+def test_100_000_lines_that_wait_take_no_memory_and_go_out_in_the_drain_or_are_left_to_the_next_start(
+    sandbox: Sandbox, gates: Gates, directory: Path
+) -> None:
+    with Talk(directory, gates, (100, 100_000)) as talk:
+        wait_for(sandbox, 100)
+        for sink in ALL:
+            wait_until(lambda name=sink: talk.cursor(name)["delivered"] == 100, what="its cursor")  # type: ignore[misc]
+            sandbox.fault(sink, status=503)
+        before = resident_mb(talk.worker())
+        talk.go_on()
+        wait_until(lambda: talk.stdout.count(b"\n") == 100_100, 30, "all lines of the agent")
+        wait_until(lambda: len(talk.said) == len(ALL), 30, "a word about each")
+        assert resident_mb(talk.worker()) - before < 16  # decoded they would be 34 MB a sink
+        for sink in ALL:
+            sandbox.fault(sink)
+        talk.end()
+        delivered = {sink: talk.cursor(sink)["delivered"] for sink in ALL}
+        for sink in ALL:
+            left = re.findall(r"did not get (?:at least )?(\d+) lines", "\n".join(talk.said_of(sink)))
+            assert delivered[sink] + sum(map(int, left)) == 100_100
+    if set(delivered.values()) != {100_100}:  # on a machine that is too busy for it
+        with Wrapper(directory, ["true"], sandbox.url, {"SHIPPER_DRAIN_TIMEOUT": "1m"}, ALL) as wrapper:
+            assert wrapper.wait(70) == 0
+    assert_every_line_came(sandbox, 100_100)
