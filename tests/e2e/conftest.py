@@ -1,4 +1,4 @@
-"""The sandbox, in a thread of the tests' own process."""
+"""The sandbox, in a thread of the tests' own process, and gates to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shipper.sandbox.server import running_in_thread
+from tests.chaos.gate import Gates
+from tests.e2e.wrapped import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 def sandbox() -> Iterator[Sandbox]:
     with running_in_thread() as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def gates(sandbox: Sandbox) -> Iterator[Gates]:
+    """One a sink, open."""
+    with Gates(sandbox.port) as gates:
+        for sink in ALL:
+            gates.add(sink)
+        yield gates
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ import pytest
 
 from shipper.config.registry import REGISTRY
 from tests.bodies import events_in
-from tests.chaos.gate import Gates
 from tests.e2e.wrapped import ALL, TITLES, Wrapper, all_events, arrived, printing, requests
 from tests.helpers import variables, wait_until
 from tests.supervisor.wrapping import SLACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from shipper.sandbox.server import Sandbox
+    from tests.chaos.gate import Gates
 
 WORDS = "in the agent's own words"
 
@@ -75,14 +75,6 @@ class Talk(Wrapper):
         for line in self.stderr.splitlines():
             assert line.startswith("shipper: ")
         assert not any(text in self.stderr for text in ("Traceback", WORDS, *self._secrets))
-
-
-@pytest.fixture
-def gates(sandbox: Sandbox) -> Iterator[Gates]:
-    with Gates(sandbox.port) as gates:
-        for sink in ALL:
-            gates.add(sink)
-        yield gates
 
 
 def lines_at(sandbox: Sandbox, sink: str) -> int:
