@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shipper.delivery.trial import Trial
 
 
-AT_A_TIME = 8
+AT_A_TIME = 8  # of each sender's, and twice as many in all
 AT_A_TIME_IF_TIGHT = 2  # each has a window, and each sink's queue
 FLUSH_SECONDS = 0.05  # for the cursors of a run that is let go; else it is let go the next time
 
@@ -33,11 +33,16 @@ class _Adopted:
         self.lock_fd = lock_fd
         self.sources: list[tuple[Sender, Source]] = []
 
+    @property
+    def senders(self) -> list[Sender]:
+        return [sender for sender, _ in self.sources]
+
 
 class Adopter:
     """Looks through the directory when asked to; what it finds becomes sources of the senders that may have it.
 
-    A few runs at a time, oldest first: each takes descriptors, and a restart loop leaves hundreds.
+    A few runs at a time, oldest first: each takes descriptors, and a restart loop leaves hundreds. Each sender goes
+    through them by itself, so that one whose provider is away keeps no run from the others.
     """
 
     def __init__(
@@ -61,7 +66,8 @@ class Adopter:
         self._say = say
         self._keep_lines = keep_lines
         self._adopted: dict[str, _Adopted] = {}
-        self._waiting: deque[str] = deque()
+        self._waiting: dict[Sender, deque[str]] = {sender: deque() for sender in senders}
+        self._delivered: dict[str, bool] = {}  # of runs that were looked at since they were listed
         self._at_a_time = AT_A_TIME if self._budget.window_bytes == WINDOW_BYTES else AT_A_TIME_IF_TIGHT
         self._told = False
 
@@ -73,90 +79,116 @@ class Adopter:
     def feeds(self) -> list[Feed]:
         return [adopted.feed for adopted in self._adopted.values()]
 
+    def waits(self, sender: Sender) -> bool:
+        """Whether there are runs that it has not begun with."""
+        return bool(self._waiting[sender])
+
     def look(self) -> None:
         """Look for dead runs, and begin with the oldest; never raises."""
-        self._waiting = deque(
-            run for run in runs.list_runs(self._directory) if run != self._own and run not in self._adopted
-        )
+        found = [run for run in runs.list_runs(self._directory) if run != self._own]
+        self._delivered.clear()
+        for sender in self._senders:
+            held = {adopted.feed.run for adopted in self._adopted.values() if sender in adopted.senders}
+            self._waiting[sender] = deque(run for run in found if run not in held)
         self.advance()
         runs.tidy(self._directory, self._own, time.time_ns())
 
     def advance(self) -> bool:
-        """Let go the runs that everybody has got and adopt the next; whether there was one. Never raises."""
+        """Let go what was got by whom it is for and adopt what comes next; whether something was. Never raises."""
         self._release()
         began = False
-        while self._waiting and len(self._adopted) < self._at_a_time:
-            run = self._waiting.popleft()
-            try:
-                began = (not runs.is_delivered(run, runs.read_facts(run)) and self._adopt(run)) or began
-            except runs.LocksUnsupportedError:
-                self._tell(
-                    f"locks do not work in {self._directory}: what an earlier start left there is not sent, "
-                    "since nobody can tell whether it still runs"
-                )
-                self._waiting.clear()
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
-                    continue  # gone meanwhile, or another user's
-                self._tell(
-                    f"what an earlier start left in {self._directory} cannot be read now ({error.strerror}): "
-                    "it stays there and is looked at again in a minute"
-                )
-                self._waiting.clear()
+        for sender, waiting in self._waiting.items():
+            room = self._at_a_time - sum(sender in adopted.senders for adopted in self._adopted.values())
+            while waiting and room > 0 and (waiting[0] in self._adopted or len(self._adopted) < 2 * self._at_a_time):
+                if self._begin(waiting.popleft(), sender):
+                    began = True
+                    room -= 1
         return began
+
+    def _begin(self, run: str, sender: Sender) -> bool:
+        """Whether the run is the sender's now."""
+        try:
+            if run not in self._delivered:
+                self._delivered[run] = runs.is_delivered(run, runs.read_facts(run))
+            return not self._delivered[run] and self._adopt(run, sender)
+        except runs.LocksUnsupportedError:
+            self._tell(
+                f"locks do not work in {self._directory}: what an earlier start left there is not sent, "
+                "since nobody can tell whether it still runs"
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
+                return False  # gone meanwhile, or another user's
+            self._tell(
+                f"what an earlier start left in {self._directory} cannot be read now ({error.strerror}): "
+                "it stays there and is looked at again in a minute"
+            )
+        for waiting in self._waiting.values():
+            waiting.clear()
+        return False
 
     def _tell(self, text: str) -> None:
         if not self._told:
             self._told = True
             self._say(text)
 
-    def _adopt(self, run: str) -> bool:
-        """Whether it is ours now. Raises OSError."""
-        facts = runs.read_facts(run)
-        if facts is None:
+    def _adopt(self, run: str, sender: Sender) -> bool:
+        """Raises OSError."""
+        adopted = self._adopted.get(run)
+        facts = adopted.feed.facts if adopted is not None else runs.read_facts(run)
+        if facts is None or not (sender.name in facts.sinks or sender.name in runs.cursor_sinks(run)):
             return False
-        allowed = set(facts.sinks) | set(runs.cursor_sinks(run))
-        takers = [sender for sender in self._senders if sender.name in allowed]
-        if not takers:
-            return False
-        lock_fd = runs.lock(run)
-        if lock_fd is None:
-            return False  # it lives
-        budget = self._budget
-        feed = Feed(
-            run,
-            facts,
-            keep_lines=self._keep_lines,
-            window_bytes=budget.window_bytes,
-            queue_bytes=budget.queue_bytes,
-        )
-        adopted = _Adopted(feed, lock_fd)
-        adopted.feed.dead = True
-        adopted.feed.trial = self._trial
+        if adopted is None:
+            lock_fd = runs.lock(run)
+            if lock_fd is None:
+                return False  # it lives
+            try:
+                feed = Feed(
+                    run,
+                    facts,
+                    keep_lines=self._keep_lines,
+                    window_bytes=self._budget.window_bytes,
+                    queue_bytes=self._budget.queue_bytes,
+                )
+            except OSError:
+                os.close(lock_fd)
+                raise
+            feed.dead = True
+            feed.trial = self._trial
+            adopted = self._adopted[run] = _Adopted(feed, lock_fd)
         try:
-            for sender in takers:
-                source = Source(adopted.feed, CursorFile(run, sender.name), self._committer, adopted=True)
-                adopted.sources.append((sender, source))
+            source = Source(adopted.feed, CursorFile(run, sender.name), self._committer, adopted=True)
         except OSError:
-            for _, source in adopted.sources:
-                source.close()
-            os.close(lock_fd)
+            self._close_unused(adopted)
             raise
-        self._adopted[run] = adopted
-        for sender, source in adopted.sources:
-            sender.add(source)
+        if source.complete:
+            adopted.feed.leave(source)
+            source.close()
+            self._close_unused(adopted)
+            return False
+        adopted.sources.append((sender, source))
+        sender.add(source)
         return True
 
     def _release(self) -> None:
-        """Let go the runs that everybody has got, or that somebody removed."""
-        for run, adopted in list(self._adopted.items()):
-            done = adopted.feed.gone or all(source.complete for _, source in adopted.sources)
-            done = done and not any(source.under_way for _, source in adopted.sources)
-            if done and self._committer.flush(FLUSH_SECONDS):
-                for sender, source in adopted.sources:
-                    sender.remove(source)
-                    source.close()
-                adopted.feed.tell_damage(self._say)
-                adopted.feed.close()
-                os.close(adopted.lock_fd)
-                del self._adopted[run]
+        """Let go the runs that a sender has got, or that somebody removed."""
+        done = [
+            (adopted, sender, source)
+            for adopted in self._adopted.values()
+            for sender, source in adopted.sources
+            if (adopted.feed.gone or source.complete) and not source.under_way
+        ]
+        if done and self._committer.flush(FLUSH_SECONDS):
+            for adopted, sender, source in done:
+                adopted.sources.remove((sender, source))
+                sender.remove(source)
+                adopted.feed.leave(source)
+                source.close()
+                self._close_unused(adopted)
+
+    def _close_unused(self, adopted: _Adopted) -> None:
+        if not adopted.sources:
+            adopted.feed.tell_damage(self._say)
+            adopted.feed.close()
+            os.close(adopted.lock_fd)
+            del self._adopted[adopted.feed.run]

@@ -22,6 +22,7 @@ class Committer:
         self._waiting: dict[CursorFile, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._busy = False
+        self._awaited = threading.Event()  # somebody waits for all of them: no pause
         threading.Thread(target=self._work, name="commits", daemon=True).start()
 
     def submit(self, cursor: CursorFile, values: dict[str, Any]) -> None:
@@ -32,12 +33,16 @@ class Committer:
     def flush(self, timeout: float) -> bool:
         """Wait until everything submitted is written; False when that takes longer."""
         deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._waiting or self._busy:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(left)
+        self._awaited.set()
+        try:
+            with self._changed:
+                while self._waiting or self._busy:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    self._changed.wait(left)
+        finally:
+            self._awaited.clear()
         return True
 
     def _work(self) -> None:
@@ -55,4 +60,4 @@ class Committer:
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
-            time.sleep(PAUSE_SECONDS)
+            self._awaited.wait(PAUSE_SECONDS)

@@ -130,6 +130,11 @@ class Feed:
         """From now on it gets what another one reads from where it stands itself."""
         self._followers.append(follower)
 
+    def leave(self, follower: Follower) -> None:
+        """It has all. Whoever is still on the way may be for long: nothing is kept for it."""
+        self._followers.remove(follower)
+        self._kept.clear()
+
     def share(self, reader: Follower, state: State, pieces: list[Piece], after: State, at_end: bool) -> None:
         """What ``reader`` has just read from ``state`` on: for all others that stand there too and have room."""
         key = state.key

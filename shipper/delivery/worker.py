@@ -148,7 +148,7 @@ class Worker:
             await self._finish()
             committer.flush(0.5)
             self._tell_damage(adopter)
-            self._tell_what_is_left([*own, *adopter.sources])
+            self._tell_what_is_left([*own, *adopter.sources], adopter)
 
     def _plan(self, shrunk: int) -> Budget:
         others = max(0, (self._container.memory_held_bytes() or 0) - _own_bytes())
@@ -239,10 +239,10 @@ class Worker:
             if isinstance(result, Exception):
                 self._say(f"sending to {sender.title} failed unexpectedly ({_in_words(result)})")
 
-    def _tell_what_is_left(self, pairs: Sequence[tuple[Sender, Source]]) -> None:
+    def _tell_what_is_left(self, pairs: Sequence[tuple[Sender, Source]], adopter: Adopter) -> None:
         ends = time.monotonic() + COUNT_SECONDS
         for sender in self._senders:
-            lines, exact = 0, True
+            lines, exact = 0, not adopter.waits(sender)
             for other, source in pairs:
                 if other is sender and not source.drained:
                     counted, whole = source.undelivered(max(0.0, ends - time.monotonic()))

@@ -7,12 +7,15 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from shipper.config.registry import SinkEntry
 from shipper.delivery.adoption import Adopter
 from shipper.delivery.commits import Committer
 from shipper.delivery.sender import Sender
 from shipper.journal import runs
 from shipper.journal.cursor import CursorFile
+from shipper.sinks.base import RetryableError
 from tests.delivery.delivery_helpers import becomes, begin_run, end_run, print_lines, raise_error
 from tests.delivery.test_sender import Fake
 
@@ -96,6 +99,41 @@ async def test_a_hundred_dead_runs_of_a_restart_loop_are_all_delivered(tmp_path:
     assert len(bench.sink.accepted) == 300
     bench.adopter.look()
     assert len(runs.list_runs(str(tmp_path))) <= runs.HISTORY_RUNS + 1
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_a_sink_whose_provider_is_away_keeps_no_run_from_the_others(tmp_path: Path, draining: bool) -> None:
+    for number in range(1, 31):
+        run = begin_run(str(tmp_path), f"{number:016x}", n=number, sinks=("well", "away"))
+        print_lines(run, 1, 3)
+        end_run(run)
+
+    def fail(messages: list[str]) -> None:
+        raise RetryableError("it is away", 3600.0)
+
+    sinks = {"well": Fake(), "away": Fake(fail)}
+    senders = [
+        Sender(SinkEntry(name, (), "tests:Fake", name), lambda sink=sink: sink, 0.0, lambda text: None)  # type: ignore[misc]
+        for name, sink in sinks.items()
+    ]
+    committer = Committer(raise_error)
+    adopter = Adopter(str(tmp_path), "", senders, committer, lambda text: None)
+    for sender in senders:
+        sender.more = adopter.advance
+    adopter.look()
+    tasks = [asyncio.create_task(sender.run()) for sender in senders]
+    if draining:
+        for sender in senders:
+            sender.drain(time.monotonic() + 60)
+    await becomes(lambda: len(sinks["well"].accepted) == 90)
+    assert len([sender for sender, _ in adopter.sources if sender is senders[1]]) == 8
+    assert adopter.waits(senders[1])
+    assert not adopter.waits(senders[0])
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert committer.flush(5)
+    assert not any(runs.is_delivered(run, runs.read_facts(run)) for run in runs.list_runs(str(tmp_path)))
 
 
 async def test_two_adopters_do_not_take_the_same_run(tmp_path: Path) -> None:

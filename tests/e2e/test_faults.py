@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from shipper.config.registry import REGISTRY
+from shipper.journal import runs
+from shipper.journal.facts import Facts
+from shipper.journal.numbering import STDOUT
+from shipper.journal.writer import JournalWriter
 from tests.bodies import events_in
-from tests.e2e.wrapped import ALL, TITLES, Wrapper, all_events, arrived, printing, requests
+from tests.delivery.delivery_helpers import NOW_NS
+from tests.e2e.wrapped import ALL, TITLES, Wrapper, all_events, arrived, printing, requests, streams
 from tests.helpers import variables, wait_until
 from tests.supervisor.wrapping import SLACK
 
@@ -423,3 +428,89 @@ def test_100_000_lines_that_wait_take_no_memory_and_go_out_in_the_drain_or_are_l
         with Wrapper(directory, ["true"], sandbox.url, {"SHIPPER_DRAIN_TIMEOUT": "1m"}, ALL) as wrapper:
             assert wrapper.wait(70) == 0
     assert_every_line_came(sandbox, 100_100)
+
+
+# -- a wrapper that was killed -----------------------------------------------------------------------------------------
+
+OUTLIVES = f"""
+import os, sys, time
+place, n = sys.argv[1], 0
+while not os.path.exists(f"{{place}}/end"):
+    n += 1
+    try:
+        os.write(1, f"line {{n}} {WORDS}\\n".encode())
+    except BrokenPipeError:
+        open(f"{{place}}/closed", "w").close()
+    time.sleep(0.002)
+open(f"{{place}}/ended", "w").close()
+"""
+"""Prints on, whether somebody reads or not."""
+
+
+def test_after_a_kill_of_the_wrapper_alone_the_agent_goes_on_the_worker_ends_and_the_next_start_delivers(
+    sandbox: Sandbox, gates: Gates, directory: Path
+) -> None:
+    """Not as PID 1, whose end is the container's."""
+    place = directory.parent
+    environ = {name: value for sink in ALL for name, value in variables(gates.url(sink), [sink]).items()}
+    with Wrapper(directory, printing(OUTLIVES, str(place)), None, environ) as wrapper:
+        wait_for(sandbox, 100)
+        gates.set("sentry", "hang")
+        worker = wrapper.worker()
+        (agent,) = set(wrapper.children()) - {worker}
+        before = wrapper.stdout.count(b"\n")
+        wait_until(lambda: wrapper.stdout.count(b"\n") > before + 200, what="200 lines more")
+        wrapper.process.kill()
+        wrapper.process.wait()
+        try:
+            wait_until(lambda: not os.path.exists(f"/proc/{worker}"), what="the worker's end")
+            wait_until((place / "closed").exists, what="the agent's finding its pipe closed")
+            assert not (place / "ended").exists()
+        finally:
+            (place / "end").touch()
+        wait_until((place / "ended").exists, what="the agent's own end")
+        wait_until(lambda: not os.path.exists(f"/proc/{agent}"), what="its reaping")
+        passed = wrapper.stdout.count(b"\n")
+        assert wrapper.stderr == ""
+    gates.set("sentry", "open")
+    run = os.path.basename(runs.list_runs(str(directory))[0]).partition("-")[2]
+    with Wrapper(directory, ["true"], None, environ) as wrapper:
+        assert wrapper.wait() == 0
+        print("SAID", wrapper.said, [(s, streams(sandbox, s)[run,"stdout"]["last_seq"]) for s in ALL], passed)
+    for sink in ALL:
+        stream = streams(sandbox, sink)[run, "stdout"]
+        assert stream["last_seq"] >= passed - 1  # but for the read in the queue
+        assert stream["missing"] == 0
+
+
+def test_a_hundred_dead_runs_on_a_volume_are_delivered_under_their_own_names_by_one_start_and_tidied_up(
+    sandbox: Sandbox, directory: Path
+) -> None:
+    for number in range(100):
+        facts = Facts(
+            f"{number:016x}", f"host-{number}", f"CA_{number}", "svc", (), ALL, 1 << 18, NOW_NS + number, "agent.py"
+        )
+        journal = JournalWriter.create([str(directory)], facts, 16 << 20)
+        journal.append([(STDOUT, time.time_ns(), 0, b"one\ntwo\nthree\n")])
+        if number % 2:  # the others were killed
+            journal.end_stream(STDOUT)
+            journal.end({"exit_status": 0})
+        journal.close()
+        os.close(journal.lock_fd)
+    with Wrapper(directory, ["echo", "new"], sandbox.url, {"SHIPPER_DRAIN_TIMEOUT": "1m"}, ALL) as wrapper:
+        assert wrapper.wait(70) == 0
+        print("SAID", wrapper.said, [(arrived(sandbox, s)["lines"], arrived(sandbox, s)["refused_why"]) for s in ALL])
+        assert not any("did not get" in said for said in wrapper.said)
+    for sink in ALL:
+        found = streams(sandbox, sink)
+        assert len(found) == 101
+        hosts = {(event["run"], event["host"], event["source"]) for event in all_events(sandbox, sink) if event["seq"]}
+        for number in range(100):
+            stream = found[f"{number:016x}", "stdout"]
+            assert (stream["lines"], stream["missing"], stream["repeats"]) == (3, 0, 0)
+            assert (f"{number:016x}", f"host-{number}", f"CA_{number}") in hosts
+        assert len(hosts) == 101
+    with Wrapper(directory, ["true"], sandbox.url, sinks=ALL) as wrapper:
+        assert wrapper.wait() == 0
+    assert [arrived(sandbox, sink)["lines"] for sink in ALL] == [301] * len(ALL)
+    assert len(runs.list_runs(str(directory))) <= runs.HISTORY_RUNS + 1
