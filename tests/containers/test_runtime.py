@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -215,16 +216,48 @@ def test_while_the_network_is_gone_the_agent_is_not_held_up_and_nothing_is_lost(
         assert {line for line in arrived(sandbox) if line.startswith("line ")} == set(lines)
 
 
-def test_a_frozen_container_goes_on_where_it_was(image: str, sandbox: Sandbox) -> None:
-    env = variables(sandbox.url, ["datadog"])
+FROZEN_SECONDS = 60.0
+
+
+def lines_by_provider(sandbox: Sandbox) -> dict[str, int]:
+    summary: Any = sandbox.store.summary()
+    return {name: provider["lines"] for name, provider in summary["providers"].items()}
+
+
+def worker_pid(container: Running) -> int:
+    """The worker's, as the machine has it; 0 when there is none."""
+    for line in docker("top", container.name, "-eo", "pid,args").stdout.decode().splitlines():
+        if "shipper.delivery.start" in line:
+            return int(line.split()[0])
+    return 0
+
+
+def test_a_container_that_was_frozen_for_a_minute_goes_on_where_it_was(image: str, sandbox: Sandbox) -> None:
+    """With a request under way at one provider: longer than any of our time-outs, which run on meanwhile."""
+    env = variables(sandbox.url)
     with Running(image, "python3", "-c", COUNTS, env=env) as container:
         container.wait_for("line 10\n")
+        wait_until(lambda: all(lines_by_provider(sandbox).values()), 30, "the first lines everywhere")
+        worker = worker_pid(container)
+        sandbox.fault("newrelic", delay=3)
+        there = container.logs().stdout.count(b"\n")
+        wait_until(lambda: container.logs().stdout.count(b"\n") > there + 50, 30, "lines for a request under way")
         docker("pause", container.name)
+        time.sleep(FROZEN_SECONDS)
         docker("unpause", container.name)
-        container.wait_for("line 100\n")
+        sandbox.fault("newrelic")
+        there = container.logs().stdout.count(b"\n")
+        wait_until(lambda: container.logs().stdout.count(b"\n") > there + 100, 30, "its going on")
+        assert worker_pid(container) == worker != 0
         container.stop(20)
         assert container.status == 5
-        assert len(arrived(sandbox)) == container.logs().stdout.count(b"\n")
+        logs = container.logs()
+    assert logs.stderr == b""
+    printed = logs.stdout.count(b"\n")
+    summary: Any = sandbox.store.summary()
+    for provider in summary["providers"].values():
+        (stream,) = provider["streams"]
+        assert (stream["last_seq"], stream["missing"]) == (printed, 0)
 
 
 def test_stdin_reaches_the_agent_and_its_end_too(image: str) -> None:
