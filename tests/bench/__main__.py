@@ -18,7 +18,19 @@ from typing import NoReturn
 
 from tests.bench.common import Row, machine, table
 
-FIGURES = ("passthrough", "cpu", "start", "memory", "idle", "latency", "drain", "backlog", "rate", "fleet", "containers")
+FIGURES = (
+    "passthrough",
+    "cpu",
+    "start",
+    "memory",
+    "idle",
+    "latency",
+    "drain",
+    "backlog",
+    "rate",
+    "fleet",
+    "containers",
+)
 
 
 def main() -> int:

@@ -213,7 +213,7 @@ def test_earlier_runs_are_one_line(tmp_path: Path) -> None:
     assert re.search(
         r"^earlier +3 earlier runs are not delivered yet: 33 lines pending$", status(tmp_path).stdout, re.MULTILINE
     )
-    noter.end()
+    noter.end({})
     os.close(own.lock_fd)
 
 
