@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shipper.config.budget import QUEUE_BYTES, WINDOW_BYTES
@@ -200,19 +201,18 @@ class Feed:
         plain_end = min(trial.plain_until(run, stream, window) + 1, following)
         pieces: list[Piece] = []
         first = item.first_seq
-        for seq in range(first, plain_end + 1):
-            dropped = seq < plain_end and trial.is_dropped(run, stream, seq)
-            if first < seq and (dropped or seq == plain_end):
-                some = _portion(item, first, seq)
-                events = plain(_batch(some), lambda line: trial.at(run, stream, window, line, line))
-                pieces.append(Piece(stream, events, first, seq - first, some.marks, window=window))
+        for dropped, same in groupby(range(first, plain_end), lambda seq: trial.is_dropped(run, stream, seq)):
+            end = first + len(list(same))
+            some = _portion(item, first, end)
             if dropped:
-                _, wall_ns, segment, offset = _portion(item, seq, seq + 1).marks[0]
-                gap = Gap(stream, seq, seq, WORKER_DIED, wall_ns, segment, offset)
+                _, wall_ns, segment, offset = some.marks[-1]
+                gap = Gap(stream, first, end - 1, WORKER_DIED, wall_ns, segment, offset)
                 pieces.append(Piece(stream, gap_notice(gap), gap=gap))
-            if dropped or seq == plain_end:
-                first = seq + dropped
-        rest = _portion(item, max(first, item.first_seq), following) if pieces else item
+            else:
+                events = plain(_batch(some), lambda line: trial.at(run, stream, window, line, line))
+                pieces.append(Piece(stream, events, first, end - first, some.marks, window=window))
+            first = end
+        rest = _portion(item, first, following) if pieces else item
         if rest.lines:
             with trial.at(run, stream, window, following - 1):
                 pieces.append(self._decoded(rest, window))

@@ -351,7 +351,7 @@ class Sender:
         problem: RejectedError | None = None
         if self.trial is not None and self.trial.careful:
             source.flush()
-            parts, rest = _of_one_window(parts)
+            parts, rest = self._carefully(source, parts, self.trial)
             source.put_back(rest)
         try:
             body = self._encode(source, parts)
@@ -372,6 +372,14 @@ class Sender:
         self._tasks.add(task)
         task.add_done_callback(lambda _: self._wake.set())
         self._concurrency.began(len(self._tasks))
+
+    def _carefully(self, source: Source, parts: list[Part], trial: Trial) -> tuple[list[Part], list[Part]]:
+        """Those in front that were read together, or a single one where all together ended this process; the rest."""
+        piece = parts[0].piece
+        end = sum(part.count for part in parts if part.piece is piece)
+        if trial.goes_alone(os.path.basename(source.feed.run), piece.stream, piece.window):
+            end = 1
+        return portion(parts, 0, end), portion(parts, end, count_of(parts))
 
     def _learn(self, parts: list[Part], body: Body) -> None:
         """How much larger than its lines a body comes out: the next one is taken to fit."""
@@ -777,12 +785,6 @@ class Sender:
                 f"{self.title} did not take a line of {piece.events.stream} ({why}): "
                 "such lines are dropped and counted, and an event in the stream tells of each"
             )
-
-
-def _of_one_window(parts: list[Part]) -> tuple[list[Part], list[Part]]:
-    """Those in front that are of the same piece, and the rest."""
-    end = next((end for end, part in enumerate(parts) if part.piece is not parts[0].piece), len(parts))
-    return parts[:end], parts[end:]
 
 
 def in_words(error: Exception) -> str:

@@ -7,7 +7,9 @@ one part in a hundred of the time.
 
 - Three deaths at one window of one stream: its lines up to the last one noted are plain text from now on, decoded and
   encoded one by one, and noted one by one.
-- Two deaths at one line even so: it is dropped, for every sink, and an event in the stream tells of it.
+- Three more deaths while all of them are at work: each goes in a request of its own.
+- Two deaths at one line: it is dropped, for every sink, and an event in the stream tells of it. With the tenth of a
+  window the rest of these lines is dropped, too: each costs a minute, and what is remembered has a bound.
 
 The first worker of a run does none of this, and makes no file.
 """
@@ -32,6 +34,7 @@ KEPT = 50  # entries of each kind, the newest: some 60 bytes each
 
 CAREFUL_SECONDS = 60.0  # as the supervisor's: who lives so long is healthy
 DEATHS = 3
+LINES = 10  # of a window, that are dropped one by one
 LINE_DEATHS = 2  # one may be chance: who is first in line for the OOM killer may die anywhere
 
 Window = tuple[int, int]
@@ -40,8 +43,9 @@ Window = tuple[int, int]
 
 class Trial:
     """The values of the file, all lists: ``at``: the note, run, stream, window, last line, and 0 or the one line that
-    is at work, empty for none; ``deaths``: as many first four, last line, deaths; ``plain``: run, stream, window, last
-    line; ``suspects``: run, stream, line, deaths; ``dropped``: run, stream, line."""
+    is at work, empty for none; ``deaths``: run, stream, window, last line, deaths; ``plain``: run, stream, window, last
+    line, deaths since, lines dropped; ``suspects``: run, stream, line, deaths; ``dropped``: run, stream, first and last
+    line."""
 
     def __init__(self, run: str, say: Callable[[str], None], careful_seconds: float = CAREFUL_SECONDS) -> None:
         """Counts the death of the worker before. Never raises: what cannot be read or written is not known."""
@@ -49,9 +53,9 @@ class Trial:
         self._file: SlotFile | None = None
         self._at: list[Any] = []
         self._deaths: dict[tuple[str, int, int, int], list[int]] = {}
-        self._plain: dict[tuple[str, int, int, int], int] = {}
+        self._plain: dict[tuple[str, int, int, int], list[int]] = {}
         self._suspects: dict[tuple[str, int, int], int] = {}
-        self._dropped: dict[tuple[str, int, int], None] = {}
+        self._dropped: dict[tuple[str, int, int], int] = {}
         try:
             self._file = SlotFile(os.path.join(run, TRIAL), SLOT_BYTES)
             self._restore(self._file.values or {})
@@ -68,18 +72,19 @@ class Trial:
             return
         for *place, last, deaths in values["deaths"]:
             self._deaths[_window(place)] = [int(last), int(deaths)]
-        for *place, last in values["plain"]:
-            self._plain[_window(place)] = int(last)
+        for *place, last, deaths, lines in values["plain"]:
+            self._plain[_window(place)] = [int(last), int(deaths), int(lines)]
         for run, stream, seq, deaths in values["suspects"]:
             self._suspects[str(run), int(stream), int(seq)] = int(deaths)
-        for run, stream, seq in values["dropped"]:
-            self._dropped[str(run), int(stream), int(seq)] = None
+        for run, stream, first, last in values["dropped"]:
+            self._dropped[str(run), int(stream), int(first)] = int(last)
         if values["at"]:
             *place, last, line = values["at"]
             self._at = [*_window(place), int(last), int(line)]
 
     def _died(self, at: list[Any], say: Callable[[str], None]) -> None:
         run, stream, segment, part, last, seq = at
+        place = (run, stream, segment, part)
         name = STREAM_NAMES[stream]
         if seq:
             suspect = (run, stream, seq)
@@ -87,19 +92,26 @@ class Trial:
             if deaths < LINE_DEATHS:
                 self._suspects[suspect] = deaths
                 return
-            self._dropped[suspect] = None
+            plain = self._plain.get(place, [seq, 0, 0])
+            plain[2] += 1
+            self._dropped[suspect] = last = seq if plain[2] < LINES else max(seq, plain[0])
+            what = (
+                f"line {seq} of {name}" if last == seq else f"lines of {name}, and {seq}-{last} are not tried any more"
+            )
             say(
-                f"the process that forwards the lines died of line {seq} of {name} again and again: that line is "
-                "dropped and counted, and an event in the stream tells of it"
+                f"the process that forwards the lines died of {what}: what is dropped is counted, "
+                "and an event in the stream tells of it"
             )
             return
-        place = (run, stream, segment, part)
+        if place in self._plain and last <= self._plain[place][0]:
+            self._plain[place][1] += 1
+            return
         before, deaths = self._deaths.pop(place, [0, 0])
         last, deaths = max(last, before), deaths + 1
         if deaths < DEATHS:
             self._deaths[place] = [last, deaths]
             return
-        self._plain[place] = max(last, self._plain.pop(place, 0))
+        self._plain[place] = [max(last, self.plain_until(run, stream, (segment, part))), 0, 0]
         say(
             f"the process that forwards the lines died {DEATHS} times at the same lines of {name}, the last of them "
             f"{last}: they are forwarded as plain text"
@@ -114,9 +126,9 @@ class Trial:
         values = {
             "at": self._at,
             "deaths": [[*place, *counts] for place, counts in self._deaths.items()],
-            "plain": [[*place, last] for place, last in self._plain.items()],
+            "plain": [[*place, *counts] for place, counts in self._plain.items()],
             "suspects": [[*line, deaths] for line, deaths in self._suspects.items()],
-            "dropped": [list(line) for line in self._dropped],
+            "dropped": [[*first, last] for first, last in self._dropped.items()],
         }
         try:
             self._file.commit(values)
@@ -139,10 +151,14 @@ class Trial:
 
     def plain_until(self, run: str, stream: int, window: Window) -> int:
         """The last line of the window that is plain text; 0 when none is."""
-        return self._plain.get((run, stream, *window), 0)
+        return self._plain.get((run, stream, *window), (0, 0, 0))[0]
+
+    def goes_alone(self, run: str, stream: int, window: Window) -> bool:
+        """Whether each of the window's lines has a request of its own."""
+        return self._plain.get((run, stream, *window), (0, 0, 0))[1] >= DEATHS
 
     def is_dropped(self, run: str, stream: int, seq: int) -> bool:
-        return (run, stream, seq) in self._dropped
+        return any((run, stream) == first[:2] and first[2] <= seq <= last for first, last in self._dropped.items())
 
 
 class _Note:

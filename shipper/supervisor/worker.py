@@ -86,10 +86,11 @@ class Watch:
         self._looks = self._idle_looks = 0
         self._cpu = self._idle_cpu = 0.0
 
-    def look(self, wakes: int, state: str, cpu: float, looks: int, busy_cpu: float) -> bool:
+    def look(self, wakes: int, state: str, cpu: float, looks: int, busy_cpu: float, idle: str = "ST") -> bool:
         """Whether it hangs. To be called while something is unread, else `read`.
 
-        ``wakes``: of its pipe so far, each of which found it empty; ``state``: proc(5)'s letter; ``cpu``: seconds.
+        ``wakes``: of its pipe so far, each of which found it empty; ``state``: proc(5)'s letter; ``cpu``: seconds;
+        ``idle``: the states of one that hangs without using any.
         """
         if wakes != self._wakes:
             self._wakes, self._looks, self._cpu = wakes, -1, cpu
@@ -99,7 +100,7 @@ class Watch:
         self._looks += 1
         self._idle_looks += 1
         if self._idle_looks >= looks:
-            return state in "ST"
+            return state in idle
         return self._looks >= looks and cpu - self._cpu >= busy_cpu
 
     def read(self) -> None:
@@ -161,6 +162,7 @@ class Worker:
         self._watch = Watch()
         self._wakes_at_start = 0
         self._up = False
+        self._heard_drain = False
         self._hung = False
         self._hung_said_at = -SAY_AGAIN_SECONDS
         self._control = control
@@ -185,7 +187,7 @@ class Worker:
         self.due = None
         self._started_at = now
         self._oom_kills = self._container.oom_kills()
-        self._up = self._hung = False
+        self._up = self._heard_drain = self._hung = False
         control_fd = self._control.read_fd
         command = self._command(control_fd, self._restarts)
         if self._shrunk:
@@ -228,6 +230,7 @@ class Worker:
         unread, wakes = self._control.unread(), self._control.wakes
         self._up = self._up or not unread or wakes != self._wakes_at_start
         if not unread:
+            self._heard_drain = self._draining
             self._watch.read()
             self._control.wake()  # it may hang with all that was written in hand, and nothing may follow
             return
@@ -236,7 +239,9 @@ class Worker:
             return
         looks = DRAIN_LOOKS if self._draining else LOOKS
         busy_cpu = min(BUSY_DRAIN_CPU, self._busy_cpu) if self._draining and self._up else self._busy_cpu
-        if self._watch.look(wakes, process.state, cpu, looks, busy_cpu):
+        # One that has heard of the drain ends without reading on, and may sleep meanwhile: a name server is away.
+        idle = "T" if self._heard_drain else "ST"
+        if self._watch.look(wakes, process.state, cpu, looks, busy_cpu, idle):
             self._hung = True
             self.look_due = None
             self.kill()
@@ -252,7 +257,7 @@ class Worker:
         self.pid = 0
         self.look_due = None
         code = os.waitstatus_to_exitcode(wait_status)
-        self.killed += code == -_signal.SIGKILL
+        self.killed += code == -_signal.SIGKILL and not self._hung  # by us, for that
         if self._quitting or (code == 0 and self._draining):
             self.finished = True
             return

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shipper.delivery.feed import Feed
-from shipper.delivery.trial import DEATHS, LINE_DEATHS, Trial
+from shipper.delivery.trial import DEATHS, LINE_DEATHS, LINES, Trial
 from shipper.journal.reader import State
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
 from shipper.lines.plain import plain
 from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run, print_lines
+from tests.delivery.test_sender import Bench, Fake
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -55,6 +56,30 @@ def test_a_line_at_which_two_workers_died_is_dropped_and_no_other(tmp_path: Path
     assert [seq for seq in range(100) if trial.is_dropped(RUN, 1, seq)] == [42]
     assert len(said) == 1
     assert "line 42 of stdout" in said[0]
+
+
+def test_lines_that_end_it_only_all_together_go_one_by_one(tmp_path: Path) -> None:
+    said: list[str] = []
+    for death in range(2 * DEATHS):
+        assert not Trial(str(tmp_path), said.append).goes_alone(RUN, 1, WINDOW), death
+        dies(tmp_path, said, 90 - death)
+    trial = Trial(str(tmp_path), said.append)
+    assert trial.goes_alone(RUN, 1, WINDOW)
+    assert not trial.goes_alone(RUN, 1, (3, 3))
+    assert trial.plain_until(RUN, 1, WINDOW) == 90
+
+
+def test_with_the_tenth_line_of_a_window_the_rest_of_it_goes(tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(DEATHS):
+        dies(tmp_path, said, 90)
+    for line in range(1, 2 * LINES, 2):
+        for _ in range(LINE_DEATHS):
+            dies(tmp_path, said, line, line)
+    trial = Trial(str(tmp_path), said.append)
+    dropped = [seq for seq in range(200) if trial.is_dropped(RUN, 1, seq)]
+    assert dropped == [*range(1, 2 * LINES - 1, 2), *range(2 * LINES - 1, 91)]
+    assert "and 19-90 are not tried any more" in said[-1]
 
 
 def test_a_worker_that_dies_while_no_lines_are_at_work_counts_for_nothing(tmp_path: Path) -> None:
@@ -104,17 +129,33 @@ def test_where_no_file_can_be_made_it_works_on(tmp_path: Path) -> None:
 class Known(Trial):
     """One that has learnt already; the note is kept in memory."""
 
-    def __init__(self, last: int, dropped: set[int]) -> None:
+    def __init__(self, last: int, dropped: set[int], *, alone: bool = False) -> None:
         self._ends = time.monotonic() + 60
         self._file = None
         self._at = []
-        self.last, self.dropped = last, dropped
+        self.last, self.dropped, self.alone = last, dropped, alone
 
     def plain_until(self, run: str, stream: int, window: tuple[int, int]) -> int:
         return self.last if stream == 1 else 0
 
+    def goes_alone(self, run: str, stream: int, window: tuple[int, int]) -> bool:
+        return self.alone and self.last > 0
+
     def is_dropped(self, run: str, stream: int, seq: int) -> bool:
         return stream == 1 and seq in self.dropped
+
+
+@pytest.mark.parametrize(("alone", "sizes"), [(False, [20, 10]), (True, [1] * 30)])
+async def test_a_careful_sender_takes_what_was_read_together_or_a_single_line(
+    tmp_path: Path, alone: bool, sizes: list[int]
+) -> None:
+    bench = Bench(tmp_path, [f"line {n}" for n in range(1, 31)], Fake())
+    bench.sender.trial = bench.source.feed.trial = Known(20, set(), alone=alone)
+    await bench.drain()
+    own = bench.sink.requests[len(sizes) :]  # the run's closing event, where there is one
+    assert [len(request) for request in bench.sink.requests[: len(sizes)]] == sizes
+    assert not any(message.startswith("line ") for request in own for message in request)
+    assert bench.source.complete
 
 
 @given(
@@ -141,9 +182,11 @@ def test_every_line_comes_once_plain_dropped_or_decoded(
     seqs: list[int] = []
     for piece in (piece for piece in pieces if piece.stream == 1):
         if piece.gap is not None:
-            assert piece.gap.first_seq == piece.gap.last_seq <= last
-            assert piece.gap.first_seq in dropped
-            seqs.append(piece.gap.first_seq)
+            assert piece.gap.first_seq == len(seqs) + 1
+            assert piece.gap.last_seq <= last
+            lost = range(piece.gap.first_seq, piece.gap.last_seq + 1)
+            assert dropped.issuperset(lost)
+            seqs += lost
             continue
         assert next(mark[0] for mark in piece.marks) == 0
         assert piece.first_seq == len(seqs) + 1

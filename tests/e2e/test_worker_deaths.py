@@ -131,7 +131,7 @@ def test_a_line_that_kills_the_worker_stops_nothing(
             (1, KILLER, KILLER)
         ]
         assert cursor["dropped"] == {"worker_died": 1}
-        assert sum(f"died of line {KILLER} of stdout again and again" in message for message in said) == 1
+        assert sum(f"died of line {KILLER} of stdout: what is dropped" in message for message in said) == 1
     else:
         assert (notices, cursor["dropped"]) == ([], {})
     assert sum("they are forwarded as plain text" in message for message in said) == 1

@@ -285,6 +285,28 @@ def test_one_that_is_stopped_when_the_drain_begins_is_replaced_in_time(tmp_path:
     assert HANGS in err
 
 
+@pytest.mark.parametrize(
+    ("what", "lives"),
+    [("time.sleep(2.5)", 1), ("os.kill(os.getpid(), signal.SIGSTOP)", 2), ("[0 for _ in iter(int, 1)]", 2)],
+    ids=["sleeps", "is stopped", "loops"],
+)
+def test_one_that_has_heard_of_the_drain_may_sleep_and_no_more(
+    tmp_path: Path, notes: Path, what: str, lives: int
+) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "print('start', sys.argv[2], os.getpid(), 0, file=open(sys.argv[3], 'a'))\n"
+        "while os.read(int(sys.argv[1]), 1) != b'd': pass\n"
+        f"if sys.argv[2] == '0': {what}\n"
+    )
+    command = [PYTHON, "-I", "-c", code, "{control}", "{restarts}", str(notes)]
+    parts = {"sinks": ["datadog"], "worker": command}
+    status, _, said = run(tmp_path, ["true"], parts, env={"SHIPPER_DRAIN_TIMEOUT": "20s"})
+    assert status == 0
+    assert len(starts(notes)) == lives
+    assert said.count(HANGS.decode()) == lives - 1
+
+
 def test_one_that_stood_still_together_with_us_is_left_alone(tmp_path: Path, notes: Path) -> None:
     process = wrap(tmp_path, SIGNALS, {**worker(notes), "look_seconds": 0.5})
     agent = ready_pid(process)
