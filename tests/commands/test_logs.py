@@ -13,6 +13,7 @@ import pytest
 
 from shipper.commands.finding import candidates, newest_run
 from shipper.commands.logs import start_of
+from shipper.journal.notes import Noter
 from shipper.journal.numbering import summarize
 from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run
 from tests.e2e.wrapped import ROOT, Wrapper, printing
@@ -126,6 +127,30 @@ def test_following_a_wrapper_that_is_killed_ends_and_says_that_nothing_is_known(
         os.kill(agent, signal.SIGKILL)
         _, said = follower.communicate(timeout=30)
     assert b"how the agent ended is not known" in said
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (
+            {"signal": 9, "oom": True, "limit": 64 * MIB},
+            b"the agent was ended by signal 9, out of memory (limit 64 MiB)",
+        ),
+        (None, b"the agent ended with status 3"),  # only the note knows it: the disk would not take the marker
+    ],
+)
+def test_following_a_run_that_is_over_says_how_it_ended(
+    tmp_path: Path, end: dict[str, object] | None, said: bytes
+) -> None:
+    run = begin_run(str(tmp_path))
+    run.append([(1, NOW_NS, 0, b"one\n")])
+    if end is None:
+        Noter(run.path, run.facts).end({"exit_status": 3})
+    else:
+        run.end(end)
+    os.close(run.lock_fd)
+    shown = logs(tmp_path, "-f")
+    assert (shown.stdout, shown.stderr) == (b"one\n", b"shipper: " + said + b"\n")
 
 
 def test_without_a_journal_it_says_where_it_looked(tmp_path: Path) -> None:
