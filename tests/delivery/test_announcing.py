@@ -11,7 +11,16 @@ from shipper.journal.cursor import CursorFile
 from shipper.journal.numbering import STDOUT, summarize
 from shipper.sandbox.ledger import Ledger
 from shipper.sinks.base import Acceptance, RejectedError
-from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run, open_source, print_lines, raise_error
+from tests.delivery.delivery_helpers import (
+    MIB,
+    NOW_NS,
+    begin_run,
+    closed,
+    end_run,
+    open_source,
+    print_lines,
+    raise_error,
+)
 from tests.delivery.test_sender import Bench, Fake
 
 if TYPE_CHECKING:
@@ -125,7 +134,7 @@ def test_a_loss_tells_of_the_empty_lines_before_it(tmp_path: Path) -> None:
         (7, None, 1),
     ]
     source.accepted(parts, 1)
-    assert source.finish()
+    assert closed(source)
     assert source.counters["empty"] == 3
     ledger = Ledger()
     ledger.take(records, {"run": "r", "stream": "stdout"}, 0)

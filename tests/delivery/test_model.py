@@ -33,6 +33,7 @@ from shipper.journal.writer import JournalWriter
 from shipper.sandbox.ledger import Ledger
 from shipper.sinks.base import Acceptance, Body, Limits, RefusedError, RejectedError, RetryableError, Sink
 from tests.delivery.virtual import START_NS, VirtualClock, VirtualLoop
+from tests.helpers import is_closing, ledger_of
 from tests.journal.journal_model import lines_of
 
 if TYPE_CHECKING:
@@ -517,7 +518,14 @@ class Machine(RuleBasedStateMachine):
         for entry in provider.entries:
             if (entry["run"], entry["stream"]) != (run, name):
                 continue
+            if is_closing(entry):
+                assert ledger_of(entry)["captured"] == sum(len(captured.lines(each)) for each in STREAMS)
+                continue
             if "seq" not in entry:
+                for numbers in announced.values():
+                    numbers.difference_update(
+                        span(entry)
+                    )  # told once more, after a kill: it may have been evicted since
                 announced.setdefault(entry["reason"], set()).update(span(entry))
                 continue
             seq = entry["seq"]
@@ -540,7 +548,8 @@ class Machine(RuleBasedStateMachine):
         assert not bad & delivered
         assert announced.get("journal_stalled", set()) <= captured.touched(stream)
         self.unexplained(provider, run, name)
-        return {"delivered": delivered - lost, "empty": empty - lost, **announced}
+        told = {reason: numbers for reason, numbers in announced.items() if numbers}
+        return {"delivered": delivered - lost, "empty": empty - lost, **told}
 
     def unexplained(self, provider: Provider, run: str, name: str) -> None:
         """What a reader of the events alone would have to call missing."""

@@ -88,9 +88,11 @@ def test_every_line_is_taken_once_over_any_restarts(chunks: list[tuple[int, byte
             run.append([(stream, NOW_NS, 0, data)])
         end_run(run)
         seen: list[tuple[str, int, str]] = []
+        lives: list[Source] = []
         skipped = 0
         while True:
             source = open_source(run.path, committer, final=True)
+            lives.append(source)
             parts = source.take(choose.draw(st.integers(1, 8)), MIB)
             if not parts:
                 assert closed(source)
@@ -110,7 +112,10 @@ def test_every_line_is_taken_once_over_any_restarts(chunks: list[tuple[int, byte
                     seen += [(events.stream, events.seqs[i], events.messages[i]) for i in chosen]
                     skipped += sum(int(events.records[i].get("skipped", 0)) for i in chosen)  # type: ignore[call-overload]
             assert committer.flush(5)
-            source.close()
+        assert committer.flush(5)
+        for life in lives:
+            life.close()
+            life.feed.close()
         total = 0
         for stream, name in ((STDOUT, "stdout"), (STDERR, "stderr")):
             data = b"".join(data for number, data in chunks if number == stream)
@@ -262,7 +267,7 @@ def test_a_torn_frame_at_the_end_of_a_dead_run_is_its_end_for_every_sink(
             parts = source.take(100, MIB)
             assert numbers(parts) == list(range(1, 21))
             source.accepted(parts, 1)
-            assert source.finish()
+            assert closed(source)
             assert not source.has_pending()
         assert committer.flush(5)
         for source in sources:

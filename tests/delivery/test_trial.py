@@ -20,39 +20,57 @@ from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run, pri
 from tests.delivery.test_sender import Bench, Fake
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 RUN, WINDOW = "a-run", (3, 2)
 
+_begun: list[Trial] = []
+
+
+def begun(run: str, say: Callable[[str], None], **options: float) -> Trial:
+    """As a worker begins, which dies at the latest with the test."""
+    _begun.append(Trial(run, say, **options))
+    return _begun[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed_by_the_kernel() -> Iterator[None]:
+    yield
+    while _begun:
+        file = _begun.pop()._file
+        if file is not None:
+            file.close()
+
 
 def dies(directory: Path, said: list[str], last: int, line: int = 0) -> None:
     """A worker starts, and dies at work on lines up to ``last``, or on that one."""
-    Trial(str(directory), said.append).at(RUN, 1, WINDOW, last, line).__enter__()
+    begun(str(directory), said.append).at(RUN, 1, WINDOW, last, line).__enter__()
 
 
 def test_lines_at_which_three_workers_died_are_plain_text_up_to_the_last_one_noted(tmp_path: Path) -> None:
     said: list[str] = []
     for last in (70, 90, 80):
-        assert Trial(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 0
+        assert begun(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 0
         dies(tmp_path, said, last)
-    trial = Trial(str(tmp_path), said.append)
+    trial = begun(str(tmp_path), said.append)
     assert trial.plain_until(RUN, 1, WINDOW) == 90
     for place in ((RUN, 2, WINDOW), (RUN, 1, (3, 1)), ("another", 1, WINDOW)):
         assert trial.plain_until(*place) == 0
     (message,) = said
     assert f"died {DEATHS} times at the same lines of stdout, the last of them 90: they are forwarded as" in message
-    assert Trial(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 90
+    assert begun(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 90
     assert len(said) == 1
 
 
 def test_a_line_at_which_two_workers_died_is_dropped_and_no_other(tmp_path: Path) -> None:
     said: list[str] = []
     for death in range(LINE_DEATHS):
-        assert not Trial(str(tmp_path), said.append).is_dropped(RUN, 1, 42), death
+        assert not begun(str(tmp_path), said.append).is_dropped(RUN, 1, 42), death
         dies(tmp_path, said, 42, 42)
         dies(tmp_path, said, 43 + death, 43 + death)
-    trial = Trial(str(tmp_path), said.append)
+    trial = begun(str(tmp_path), said.append)
     assert [seq for seq in range(100) if trial.is_dropped(RUN, 1, seq)] == [42]
     assert len(said) == 1
     assert "line 42 of stdout" in said[0]
@@ -61,9 +79,9 @@ def test_a_line_at_which_two_workers_died_is_dropped_and_no_other(tmp_path: Path
 def test_lines_that_end_it_only_all_together_go_one_by_one(tmp_path: Path) -> None:
     said: list[str] = []
     for death in range(2 * DEATHS):
-        assert not Trial(str(tmp_path), said.append).goes_alone(RUN, 1, WINDOW), death
+        assert not begun(str(tmp_path), said.append).goes_alone(RUN, 1, WINDOW), death
         dies(tmp_path, said, 90 - death)
-    trial = Trial(str(tmp_path), said.append)
+    trial = begun(str(tmp_path), said.append)
     assert trial.goes_alone(RUN, 1, WINDOW)
     assert not trial.goes_alone(RUN, 1, (3, 3))
     assert trial.plain_until(RUN, 1, WINDOW) == 90
@@ -76,7 +94,7 @@ def test_with_the_tenth_line_of_a_window_the_rest_of_it_goes(tmp_path: Path) -> 
     for line in range(1, 2 * LINES, 2):
         for _ in range(LINE_DEATHS):
             dies(tmp_path, said, line, line)
-    trial = Trial(str(tmp_path), said.append)
+    trial = begun(str(tmp_path), said.append)
     dropped = [seq for seq in range(200) if trial.is_dropped(RUN, 1, seq)]
     assert dropped == [*range(1, 2 * LINES - 1, 2), *range(2 * LINES - 1, 91)]
     assert "and 19-90 are not tried any more" in said[-1]
@@ -85,20 +103,20 @@ def test_with_the_tenth_line_of_a_window_the_rest_of_it_goes(tmp_path: Path) -> 
 def test_a_worker_that_dies_while_no_lines_are_at_work_counts_for_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     for _ in range(20):
-        trial = Trial(str(tmp_path), said.append)
+        trial = begun(str(tmp_path), said.append)
         with trial.at(RUN, 1, WINDOW, 90), trial.at(RUN, 1, WINDOW, 5, 5):
             pass
-    assert Trial(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 0
+    assert begun(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 0
     assert said == []
 
 
 def test_after_a_minute_it_is_careful_no_more(tmp_path: Path) -> None:
     said: list[str] = []
     for _ in range(10):
-        trial = Trial(str(tmp_path), said.append, careful_seconds=0.0)
+        trial = begun(str(tmp_path), said.append, careful_seconds=0.0)
         assert not trial.careful
         trial.at(RUN, 1, WINDOW, 90).__enter__()
-    assert Trial(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 0
+    assert begun(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 0
 
 
 def test_what_is_remembered_has_a_bound(tmp_path: Path) -> None:
@@ -106,7 +124,7 @@ def test_what_is_remembered_has_a_bound(tmp_path: Path) -> None:
     for line in range(1, 120):
         for _ in range(LINE_DEATHS):
             dies(tmp_path, said, 10**9 + line, 10**9 + line)
-    trial = Trial(str(tmp_path), said.append)
+    trial = begun(str(tmp_path), said.append)
     assert trial.is_dropped(RUN, 1, 10**9 + 119)
     assert not trial.is_dropped(RUN, 1, 10**9 + 1)
 
@@ -117,11 +135,11 @@ def test_a_file_that_says_nothing_is_begun_anew(tmp_path: Path, content: bytes) 
     said: list[str] = []
     for _ in range(DEATHS):
         dies(tmp_path, said, 90)
-    assert Trial(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 90
+    assert begun(str(tmp_path), said.append).plain_until(RUN, 1, WINDOW) == 90
 
 
 def test_where_no_file_can_be_made_it_works_on(tmp_path: Path) -> None:
-    trial = Trial(str(tmp_path / "nothing"), pytest.fail)
+    trial = begun(str(tmp_path / "nothing"), pytest.fail)
     with trial.at(RUN, 1, WINDOW, 90):
         assert trial.careful
 

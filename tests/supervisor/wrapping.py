@@ -139,7 +139,9 @@ class Terminal:
             self.hang_up()
 
     def _read(self, timeout: float) -> bool:
-        if not select.select([self._master], [], [], timeout)[0]:
+        waiting = select.poll()  # select(2) knows no descriptor above 1,023
+        waiting.register(self._master, select.POLLIN)
+        if not waiting.poll(timeout * 1000):
             return False
         try:
             data = os.read(self._master, 65536)
