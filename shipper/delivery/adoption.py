@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shipper.delivery.trial import Trial
 
 
-AT_A_TIME = 8  # of each sender's, and twice as many in all
+AT_A_TIME = 8  # of each sender's: a bound on all together would have a quick one wait for a slow one's
 AT_A_TIME_IF_TIGHT = 2  # each has a window, and each sink's queue
 FLUSH_SECONDS = 0.05  # for the cursors of a run that is let go; else it is let go the next time
 
@@ -99,7 +99,7 @@ class Adopter:
         began = False
         for sender, waiting in self._waiting.items():
             room = self._at_a_time - sum(sender in adopted.senders for adopted in self._adopted.values())
-            while waiting and room > 0 and (waiting[0] in self._adopted or len(self._adopted) < 2 * self._at_a_time):
+            while waiting and room > 0:
                 if self._begin(waiting.popleft(), sender):
                     began = True
                     room -= 1
