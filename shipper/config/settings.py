@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
+BLOCK = "block"
 MAX_TAGS = 100  # Datadog's own limit a log (docs.datadoghq.com/logs, read 2026-11)
 MAX_TAGS_CHARS = 8192  # they stand at the head of every segment of the journal
 
@@ -23,7 +24,7 @@ class Settings:
 
     ``cpu``: the worker's share, as a fraction of the quota; None where it is not set. ``directories``: where the
     journal may live, best first. ``failed_status``: None leaves the agent's own. ``journal_max_bytes``: None is
-    journal/'s own rule. Times are seconds.
+    journal/'s own rule. ``when_full``: "drop-oldest" or "block". Times are seconds.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Settings:
         "service",
         "sinks",
         "tags",
+        "when_full",
     )
 
     def __init__(
@@ -55,6 +57,7 @@ class Settings:
         orphan_timeout: float,
         failed_status: int | None,
         cpu: float | None,
+        when_full: str,
         problems: tuple[Problem, ...],
     ) -> None:
         self.service = service
@@ -68,6 +71,7 @@ class Settings:
         self.orphan_timeout = orphan_timeout
         self.failed_status = failed_status
         self.cpu = cpu
+        self.when_full = when_full
         self.problems = problems
 
 
@@ -95,6 +99,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         orphan_timeout=duration("SHIPPER_ORPHAN_TIMEOUT", "0s", "24h"),
         failed_status=_failed_status(environ, problems),
         cpu=_quantity(environ, "SHIPPER_CPU", parse_percent, problems, low="1%", high="100%"),
+        when_full=_when_full(environ, problems),
         problems=(*problems, *_names_that_do_not_act(environ)),
     )
 
@@ -133,6 +138,18 @@ def _failed_status(environ: Mapping[str, str], problems: list[Problem]) -> int |
     if text:
         problems.append(Problem(name, f"{name} is {quoted(text)}, allowed is 1 to 255: the agent's own status is kept"))
     return None
+
+
+def _when_full(environ: Mapping[str, str], problems: list[Problem]) -> str:
+    name = "SHIPPER_WHEN_FULL"
+    text = _get(environ, name).lower()
+    default = ACTING[name].default
+    if text in ("", default, BLOCK):
+        return text or default
+    problems.append(
+        Problem(name, f"{name} is {quoted(text)}, allowed is {default} or {BLOCK}: the default, {default}, is used")
+    )
+    return default
 
 
 def _tags(environ: Mapping[str, str], problems: list[Problem]) -> tuple[tuple[str, str], ...]:

@@ -12,12 +12,25 @@ import os
 from shipper import messages
 from shipper.journal.cursor import CURSOR_PREFIX, CursorFile
 from shipper.journal.facts import Facts, dump_json, load_json
-from shipper.journal.frames import DATA, FACTS, FRAME_SIZE, LOSS, MAX_PAYLOAD, RUN_END, STREAM_END, pack, scan
+from shipper.journal.frames import (
+    DATA,
+    FACTS,
+    FRAME_SIZE,
+    LOSS,
+    MAX_PAYLOAD,
+    RUN_END,
+    STREAM_END,
+    Frame,
+    pack,
+    parse,
+    scan,
+)
 from shipper.journal.numbering import STREAMS, Numbering
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a volume's owner may put a link or a pipe in a file's place
 LOCK = "lock"
@@ -30,6 +43,7 @@ RESERVE = "reserve"
 RESERVE_BYTES = 4096  # a block: two losses and the ends, all that is written last, take some 600 bytes
 CURSOR_BYTES = 8192  # see `cursor`
 UNFINISHED_NS = 60 * 10**9
+PARKED = "parked"  # as `delivery.health` has it
 
 
 def run_name(started_ns: int, run: str) -> str:
@@ -245,7 +259,32 @@ def make_room(
     his own affair: they count for nothing. ``at_once``: the disk is full, so what goes is emptied too, for who reads it
     keeps its blocks as long as that takes. Returns False when nothing more can go. Raises OSError.
     """
-    total = wanted_bytes
+    total, candidates, dead = _what_is_there(directory, own, segment_bytes)
+    total += wanted_bytes
+    for run, index, size, last in _oldest_first(candidates) if total > max_bytes else ():
+        if total <= max_bytes:
+            break
+        if at_once and not last:
+            _empty(run, index)
+        total -= size - (_replace_by_stub(run, index, size) if last else _unlink(run, index, size))
+    removed = 0
+    while dead and (total > max_bytes or len(dead) > MAX_RUNS):
+        freed = _remove_dead(dead.pop(0))
+        total -= freed
+        removed += freed > 0
+    if removed:
+        messages.say(
+            f"{directory} held more runs of earlier starts than its bound allows: the oldest were removed ({removed}), "
+            "with what of them had not been delivered (see SHIPPER_JOURNAL_MAX)"
+        )
+    return total <= max_bytes
+
+
+def _what_is_there(
+    directory: str, own: str, segment_bytes: int
+) -> tuple[int, list[tuple[str, int, int, bool]], list[str]]:
+    """Bytes in all; the segments that may go: run, index, bytes, whether it is its run's last; and the dead runs."""
+    total = 0
     candidates: list[tuple[str, int, int, bool]] = []  # run, segment, bytes, last of its run
     dead: list[str] = []
     for run in list_runs(directory):
@@ -266,23 +305,83 @@ def make_room(
             else:
                 candidates.append((run, index, size, True))
                 dead.append(run)
+    return total, candidates, dead
+
+
+def would_lose(
+    directory: str,
+    own: str,
+    sinks: Iterable[str],
+    numberings: Mapping[int, Numbering],
+    max_bytes: int,
+    segment_bytes: int,
+) -> bool:
+    """Whether `make_room` for one segment would evict lines that one of these ``sinks`` has still to get.
+
+    One whose secret was refused counts for nothing, nor does one that has no cursor in that run: it does not work here,
+    or the run is none of its. ``numberings``: the own run's, where it stands. Raises OSError.
+    """
+    total, candidates, _ = _what_is_there(directory, own, segment_bytes)
+    total += segment_bytes
+    willing = [sink for sink in sinks if not _is_parked(CursorFile.read(own, sink))]
     for run, index, size, last in _oldest_first(candidates) if total > max_bytes else ():
         if total <= max_bytes:
             break
-        if at_once and not last:
-            _empty(run, index)
-        total -= size - (_replace_by_stub(run, index, size) if last else _unlink(run, index, size))
-    removed = 0
-    while dead and (total > max_bytes or len(dead) > MAX_RUNS):
-        freed = _remove_dead(dead.pop(0))
-        total -= freed
-        removed += freed > 0
-    if removed:
-        messages.say(
-            f"{directory} held more runs of earlier starts than its bound allows: the oldest were removed ({removed}), "
-            "with what of them had not been delivered (see SHIPPER_JOURNAL_MAX)"
-        )
-    return total <= max_bytes
+        now = numberings if run == own else {}
+        if any(_has_still_to_get(run, index, last, sink, now) for sink in willing):
+            return True
+        total -= size
+    return False
+
+
+def _is_parked(cursor: dict[str, Any] | None) -> bool:
+    health = cursor.get("health") if cursor is not None else None
+    return isinstance(health, dict) and health.get("state") == PARKED
+
+
+def _has_still_to_get(run: str, index: int, last: bool, sink: str, now: Mapping[int, Numbering]) -> bool:
+    """Whether the sink lacks whole lines of the segment: the head of the next one has the numbers this one ends with.
+
+    ``now``: where the run stands, of one that lives. A line that has not ended holds nobody back: it may never end.
+    """
+    cursor = CursorFile.read(run, sink)
+    if cursor is None:
+        return os.path.lexists(os.path.join(run, CURSOR_PREFIX + sink))  # it has just begun
+    if cursor.get("complete"):
+        return False
+    if last:
+        return True
+    try:
+        max_line, after = _numberings_at(run, index + 1)
+        for stream, numbering in after.items():
+            following = int(cursor["streams"][str(stream)][2])
+            begun = _last_piece(numbering, max_line)
+            ended = stream not in now or _last_piece(now[stream], max_line) > begun
+            if following < begun or (numbering.before and ended and following == begun):
+                return True
+    except (OSError, KeyError, TypeError, ValueError, IndexError):
+        return False
+    return False
+
+
+def _last_piece(numbering: Numbering, max_line: int) -> int:
+    """The number of the line, or of its piece, that has begun; without any, of the one that comes next."""
+    return numbering.line + max(0, numbering.before - 1) // max_line
+
+
+def _numberings_at(run: str, index: int) -> tuple[int, dict[int, Numbering]]:
+    """The run's ``max_line``, and the numbering of each stream at the head of a segment. Raises OSError, ValueError."""
+    fd = os.open(segment_path(run, index), READ)
+    try:
+        frame = parse(os.read(fd, 64 << 10), 0)
+    finally:
+        os.close(fd)
+    if not isinstance(frame, Frame) or frame.kind != FACTS:
+        raise ValueError("no facts")
+    try:
+        return int(load_json(frame.payload)["facts"]["max_line"]), load_numberings(frame.payload)
+    except (KeyError, TypeError) as error:
+        raise ValueError("no facts") from error
 
 
 def _oldest_first(candidates: list[tuple[str, int, int, bool]]) -> list[tuple[str, int, int, bool]]:

@@ -19,7 +19,7 @@ from shipper.journal.numbering import STREAMS, Numbering, Summary, lost_for_good
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     Chunk = tuple[int, int, int, bytes]  # stream, wall_ns, mono_ns, data
 
@@ -36,7 +36,8 @@ class JournalWriter:
     """A run's journal, open for appending.
 
     ``path`` is the run's directory, ``directory`` the one that holds all runs, ``lock_fd`` the locked file (-1 where
-    locks do not work), ``error`` the disk's last failure, None again after a good write.
+    locks do not work), ``error`` the disk's last failure, None again after a good write. ``hold``, to be set: called
+    before room is made for a segment; it may wait there for as long as it likes.
     """
 
     def __init__(self, directory: str, path: str, lock_fd: int, facts: Facts, max_bytes: int) -> None:
@@ -56,28 +57,32 @@ class JournalWriter:
         self._oldest = 1  # no segment of ours has a lower index
         self._limited = False  # a limit on the size of files was met
         self._next_tidy = 0.0
+        self.hold: Callable[[], None] = lambda: None
         self._next_settling = 0.0
         self._patience = 4  # of SETTLE_SECONDS, in all
         self._locks: list[int] = []  # of directories that were made again
 
     @classmethod
-    def create(cls, directories: Sequence[str], facts: Facts, journal_max_bytes: int | None) -> JournalWriter:
+    def create(
+        cls, directories: Sequence[str], facts: Facts, journal_max_bytes: int | None, *, evict: bool = True
+    ) -> JournalWriter:
         """Begin a run in the first of ``directories`` that can be written.
 
         ``journal_max_bytes``: the bound over all runs; None for the default rule (`directory.default_max_bytes`).
-        Raises OSError, that of the first directory, when none can be used. May block on a frozen disk.
+        Without ``evict`` the first segment may go beyond it, for nobody is there yet who delivers what is old. Raises
+        OSError, that of the first directory, when none can be used. May block on a frozen disk.
         """
         failure: OSError | None = None
         for directory in directories:
             try:
-                return cls._create(os.path.abspath(directory), facts, journal_max_bytes)
+                return cls._create(os.path.abspath(directory), facts, journal_max_bytes, evict)
             except OSError as error:
                 error.filename = directory
                 failure = failure or error
         raise failure or FileNotFoundError(errno.ENOENT, "no directory to try")
 
     @classmethod
-    def _create(cls, directory: str, facts: Facts, journal_max_bytes: int | None) -> JournalWriter:
+    def _create(cls, directory: str, facts: Facts, journal_max_bytes: int | None, evict: bool) -> JournalWriter:
         place.prepare(directory)
         if journal_max_bytes:
             max_bytes = place.chosen_max_bytes(directory, journal_max_bytes)
@@ -96,7 +101,8 @@ class JournalWriter:
             except runs.LocksUnsupportedError:
                 lock_fd = -1
             writer = cls(directory, path, lock_fd, facts, max_bytes)
-            writer._make_room()
+            if evict:
+                writer._make_room()
             try:
                 writer._open_segment()
             except OSError as error:
@@ -385,6 +391,33 @@ class JournalWriter:
             return False
         return True
 
+    def would_lose(self) -> bool:
+        """Whether room for the next segment is only to be had at the cost of lines that a sink has still to get."""
+        try:
+            return runs.would_lose(
+                self.directory, self.path, self.facts.sinks, self._numberings, self._max_bytes, self._segment_bytes
+            )
+        except OSError:
+            return False
+
+    def lacks_room(self) -> bool:
+        """Whether there is room for the next segment only if an older one goes."""
+        try:
+            return runs.used_bytes(self.directory) + self._segment_bytes > self._max_bytes
+        except OSError:
+            return False
+
+    def has_cursors(self) -> bool:
+        """Whether any sink has begun with this run."""
+        try:
+            return bool(runs.cursor_sinks(self.path))
+        except OSError:
+            return True
+
+    def stretch(self, extra_bytes: int) -> None:
+        """From now on the bound is so much higher."""
+        self._max_bytes += extra_bytes
+
     def _next_segment(self) -> bool:
         for evict in (True, False):
             try:
@@ -412,6 +445,7 @@ class JournalWriter:
 
     def _make_room(self) -> None:
         """Make room for one full segment, and look after old runs now and then."""
+        self.hold()
         runs.make_room(self.directory, self.path, self._max_bytes, self._segment_bytes, self._segment_bytes)
         now = time.monotonic()
         if now >= self._next_tidy:

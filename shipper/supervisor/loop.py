@@ -251,6 +251,7 @@ class Supervisor:
         phase = self._course.phase
         if phase != course.ORPHANS:
             give_back(self._agent)  # else the pipes would never end
+            self._writer.let_go()
         sendings = self._course.step(now, self._orphan_timeout(), self._orphans, self._holders, self._output())
         for pid, signo in sendings:
             self._send(pid, signo)

@@ -12,6 +12,7 @@ from shipper import messages
 from shipper.config import Problem, Settings, load
 from shipper.config.identity import find_host, find_source
 from shipper.config.registry import REGISTRY
+from shipper.config.settings import BLOCK
 from shipper.journal.facts import Facts, new_run_id
 from shipper.journal.notes import Noter
 from shipper.journal.writer import JournalWriter
@@ -46,7 +47,8 @@ class Outfit:
         """Raises OSError when there is no directory for it, and may be called again then."""
         if self._known is None:
             self._known = self._facts(settings)
-        return JournalWriter.create(settings.directories, self._known, settings.journal_max_bytes)
+        evict = settings.when_full != BLOCK
+        return JournalWriter.create(settings.directories, self._known, settings.journal_max_bytes, evict=evict)
 
     def noter(self, journal: JournalWriter) -> Noter | None:
         """Who keeps the run's note; None: nobody."""

@@ -49,6 +49,11 @@ OPEN_AGAIN_SECONDS = 2.0  # some ten system calls
 SAY_AGAIN_SECONDS = 60.0
 STALLED = "journal_stalled"
 
+HELD_LOOK_SECONDS = 0.05  # some 0.3 ms each
+HELD_SAY_SECONDS = 600.0
+CURSORS_SECONDS = 30.0  # for the worker to come up: until it has, nobody can tell what was delivered
+LAST_BYTES = MAX_WAITING_BYTES + (1 << 20)  # what can still come once the agent has ended, queue and pipes
+
 
 class _Lane:
     """A stream's side of the queue; its pump alone writes here. ``bytes``: put so far; ``missed``: passed by since."""
@@ -94,6 +99,10 @@ class Writer:
         self._end_taken = False
         self._in_hand: list[Item] = []  # being written
         self._worker_kills = 0
+        self._holding = True
+        self._held = False
+        self._held_said_at = -HELD_SAY_SECONDS
+        self._started_at = time.monotonic()
         self._taken_bytes = 0
         self._busy_since = 0.0
         self._waked_at = 0.0
@@ -163,7 +172,7 @@ class Writer:
     def _wait_for_room(self, size: int) -> bool:
         """False when the journal does not move."""
         while not self.stalled():
-            time.sleep(ROOM_LOOK_SECONDS)
+            time.sleep(HELD_LOOK_SECONDS if self._held else ROOM_LOOK_SECONDS)
             if self._has_room(size):
                 return True
             if self._broken:
@@ -171,6 +180,10 @@ class Writer:
         return False
 
     # -- called by the main thread -----------------------------------------------------------------------------------
+
+    def let_go(self) -> None:
+        """The agent has ended: nobody is held back any more, and what waits goes beyond the bound rather than lost."""
+        self._holding = False
 
     def stalled(self) -> bool:
         """The writer has been inside one call for 0.25 s."""
@@ -243,6 +256,8 @@ class Writer:
                 self.settings = self.outfit.load()
                 self._max_line = self.settings.max_line_bytes
             journal = self.outfit.open_journal(self.settings)
+            if self.settings.when_full == "block":
+                journal.hold = lambda: self._hold(journal)
         except OSError as error:
             self._opens_at = time.monotonic() + OPEN_AGAIN_SECONDS
             self._reason = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "disk_error"
@@ -339,6 +354,32 @@ class Writer:
             self._say_of_disk()
         self._taken_bytes += size
         self._wake()
+
+    def _hold(self, journal: JournalWriter) -> None:
+        """SHIPPER_WHEN_FULL=block: waits until room can be made without losing a line."""
+        while self._holding and (self._worker_comes_up(journal) or journal.would_lose()):
+            self._held = True
+            self._busy_since = 0.0  # this is no stall
+            now = time.monotonic()
+            if now - self._held_said_at >= HELD_SAY_SECONDS:
+                self._held_said_at = now
+                messages.say(
+                    "the journal is full, and SHIPPER_WHEN_FULL=block holds the agent's output back until the "
+                    "providers have taken lines; `shipper status` shows which one is behind."
+                )
+            self._wake()
+            time.sleep(HELD_LOOK_SECONDS)
+        if not self._holding:
+            journal.hold = lambda: None
+            journal.stretch(LAST_BYTES)
+        self._held = False
+        self._busy_since = time.monotonic()
+
+    def _worker_comes_up(self, journal: JournalWriter) -> bool:
+        """Whether no sink has a cursor yet, though there is room for no more."""
+        if not journal.facts.sinks or time.monotonic() - self._started_at > CURSORS_SECONDS:
+            return False
+        return journal.lacks_room() and not journal.has_cursors()
 
     def _mark(self, item: Item) -> None:
         stream, wall_ns, mono_ns, missed = item

@@ -64,6 +64,7 @@ def test_every_setting_is_taken_from_its_variable() -> None:
             "SHIPPER_ORPHAN_TIMEOUT": "90m",
             "SHIPPER_FAILED_STATUS": "70",
             "SHIPPER_CPU": "12.5%",
+            "SHIPPER_WHEN_FULL": "Block",
         }
     )
     assert messages(settings) == []
@@ -78,6 +79,16 @@ def test_every_setting_is_taken_from_its_variable() -> None:
     assert settings.orphan_timeout == 5400.0
     assert settings.failed_status == 70
     assert settings.cpu == 0.125
+    assert settings.when_full == "block"
+
+
+def test_what_to_do_when_full_is_one_of_two_and_a_wrong_one_is_named() -> None:
+    assert load({}).when_full == load({"SHIPPER_WHEN_FULL": "drop-oldest"}).when_full == "drop-oldest"
+    settings = load({"SHIPPER_WHEN_FULL": "wait"})
+    assert settings.when_full == "drop-oldest"
+    assert messages(settings) == [
+        'SHIPPER_WHEN_FULL is "wait", allowed is drop-oldest or block: the default, drop-oldest, is used'
+    ]
 
 
 @pytest.mark.parametrize(
