@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from shipper.sandbox.server import running_in_thread
+from tests.e2e.wrapped import all_events
 from tests.helpers import variables, wait_until
 
 if TYPE_CHECKING:
@@ -241,21 +242,15 @@ class Account(NamedTuple):
 def account(sandbox: Sandbox, said: Sequence[str]) -> dict[str, Account]:
     """By stream; every number is looked up in the line itself."""
     accounts = {name: Account(set(), {}, set()) for name in ("stdout", "stderr")}
-    after = 0
-    while True:
-        page: Any = sandbox.store.events(after=after, limit=10_000, provider="datadog")
-        if not page["events"]:
-            break
-        after = page["last"]
-        for event in page["events"]:
-            own = event["attributes"]
-            if own.get("logger") == "shipper":
-                numbers = set(range(own["first_seq"], own["last_seq"] + 1))
-                assert own["lost"] == len(numbers)
-                accounts[event["stream"]].announced.setdefault(own["reason"], set()).update(numbers)
-            else:
-                assert int(event["message"].split(" ", 1)[0]) == event["seq"]
-                accounts[event["stream"]].arrived.add(event["seq"])
+    for event in all_events(sandbox):
+        own = event["attributes"]
+        if own.get("logger") == "shipper":
+            numbers = set(range(own["first_seq"], own["last_seq"] + 1))
+            assert own["lost"] == len(numbers)
+            accounts[event["stream"]].announced.setdefault(own["reason"], set()).update(numbers)
+        else:
+            assert int(event["message"].split(" ", 1)[0]) == event["seq"]
+            accounts[event["stream"]].arrived.add(event["seq"])
     for message in said:
         for first, last, stream in re.findall(r"lines? (\d+)(?: to (\d+))? of (\w+)", message):
             accounts[stream].said.update(range(int(first), int(last or first) + 1))
