@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MARK = "the line that kills"
 LINES, KILLER = 3000, 2000
 REQUEST_LINES = 1000  # Datadog's limit
-WINDOW_LINES = 1300  # of the lines below, in 256 KiB of journal, with what they share their first and last frame with
+WINDOW_LINES = 1600  # of the lines below, in 256 KiB of journal and the frame of up to 64 KiB across its end
 
 # Three windows of JSON lines, one of which kills; then the agent waits until FILE is there.
 AGENT = """
