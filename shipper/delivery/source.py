@@ -150,10 +150,10 @@ class Source:
         """Whether there is something to send, or to read. Costs two system calls, and no reading. Raises OSError."""
         if self._pieces:
             return True
-        if self.complete or self._exhausted or (self.feed.dead and self.feed.gone):
+        if self.complete or self._exhausted or (self.feed.whole and self.feed.gone):
             return False
-        # a dead run has an end, which takes a look to see
-        return self.feed.dead or self.feed.available(self._state) > 0
+        # one that is over has an end, which takes a look to see: another sink's window does not tell of it
+        return self.feed.whole or self.feed.available(self._state) > 0
 
     def unread(self) -> int:
         """Bytes of the journal that were not yet read, at least. Raises OSError."""

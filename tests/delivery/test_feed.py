@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from shipper.delivery.sender import Sender
 from shipper.delivery.source import RECORD_BYTES, Source
 from shipper.journal.cursor import CursorFile
 from shipper.sinks.base import Limits
-from tests.delivery.delivery_helpers import MIB, begin_run, end_run, messages_of, print_lines, raise_error
+from tests.delivery.delivery_helpers import MIB, begin_run, closed, end_run, messages_of, print_lines, raise_error
 from tests.delivery.test_sender import ENTRY, Fake
 
 if TYPE_CHECKING:
@@ -106,6 +107,27 @@ def test_one_that_is_in_trouble_is_given_nothing(run: str) -> None:
     assert troubled._pieces == type(troubled._pieces)()
     troubled.along = True
     assert rest_of(troubled) == ALL
+
+
+def test_one_that_was_in_trouble_sees_the_end_also_behind_a_window_that_another_read(tmp_path: Path) -> None:
+    """While the wrapper lives, and where its last request is a full one."""
+    writer = begin_run(str(tmp_path), sinks=("quick", "troubled"))
+    print_lines(writer, 1, 1000)
+    end_run(writer, release=False)
+    feed = Feed(writer.path)
+    quick, troubled = source_of(feed, "quick"), source_of(feed, "troubled")
+    troubled.along = False
+    for source in (quick, troubled):
+        requests = 0
+        while source.has_pending() and not emptied(source):
+            parts = source.take(100, MIB)
+            if parts:
+                source.accepted(parts, 1)
+            requests += bool(parts)
+        assert requests == 10
+        assert closed(source)
+    assert feed.decoded == 2  # the window, and the look behind it
+    os.close(writer.lock_fd)
 
 
 def test_one_that_stands_elsewhere_is_given_nothing_and_falls_in_step_again(run: str) -> None:
