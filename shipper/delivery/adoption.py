@@ -69,6 +69,8 @@ class Adopter:
         self._waiting: dict[Sender, deque[str]] = {sender: deque() for sender in senders}
         self._delivered: dict[str, bool] = {}  # of runs that were looked at since they were listed
         self._at_a_time = AT_A_TIME if self._budget.window_bytes == WINDOW_BYTES else AT_A_TIME_IF_TIGHT
+        self._aside: set[str] = set()  # could not be looked at
+        self._disk_fails = False  # nor could the one before
         self._told = False
 
     @property
@@ -84,8 +86,11 @@ class Adopter:
         return bool(self._waiting[sender])
 
     def look(self) -> None:
-        """Look for dead runs, and begin with the oldest; never raises."""
+        """Look for dead runs, and begin with the oldest; never raises. Those that could not be read come last."""
         found = [run for run in runs.list_runs(self._directory) if run != self._own]
+        found.sort(key=self._aside.__contains__)
+        self._aside.clear()
+        self._disk_fails = False
         self._delivered.clear()
         for sender in self._senders:
             held = {adopted.feed.run for adopted in self._adopted.values() if sender in adopted.senders}
@@ -106,11 +111,15 @@ class Adopter:
         return began
 
     def _begin(self, run: str, sender: Sender) -> bool:
-        """Whether the run is the sender's now."""
+        """Whether the run is the sender's now. One that cannot be read is set aside; after two it is the disk."""
+        if run in self._aside:
+            return False
         try:
             if run not in self._delivered:
                 self._delivered[run] = runs.is_delivered(run, runs.read_facts(run))
-            return not self._delivered[run] and self._adopt(run, sender)
+            began = not self._delivered[run] and self._adopt(run, sender)
+            self._disk_fails = False
+            return began
         except runs.LocksUnsupportedError:
             self._tell(
                 f"locks do not work in {self._directory}: what an earlier start left there is not sent, "
@@ -123,6 +132,10 @@ class Adopter:
                 f"what an earlier start left in {self._directory} cannot be read now ({error.strerror}): "
                 "it stays there and is looked at again in a minute"
             )
+            self._aside.add(run)
+            if not self._disk_fails:
+                self._disk_fails = True
+                return False
         for waiting in self._waiting.values():
             waiting.clear()
         return False

@@ -136,6 +136,26 @@ async def test_a_sink_whose_provider_is_away_keeps_no_run_from_the_others(tmp_pa
     assert not any(runs.is_delivered(run, runs.read_facts(run)) for run in runs.list_runs(str(tmp_path)))
 
 
+@pytest.mark.parametrize("broken", [1, 2])
+async def test_a_run_that_cannot_be_read_keeps_those_after_it_back_for_one_look_at_most(
+    tmp_path: Path, broken: int
+) -> None:
+    """One alone is passed over; after two in a row it is the disk, and the next look begins with the others."""
+    for number in range(1, broken + 1):
+        run = dead(tmp_path, number, 10)
+        os.unlink(os.path.join(run.path, runs.LOCK))
+        os.symlink("elsewhere", os.path.join(run.path, runs.LOCK))
+    dead(tmp_path, 9, 250)
+    bench = Bench(tmp_path)
+    for _ in range(broken):
+        assert not bench.adopter.sources
+        bench.adopter.look()
+    await bench.drain()
+    assert len(bench.sink.accepted) == 250
+    (said,) = bench.said
+    assert "cannot be read now" in said
+
+
 async def test_two_adopters_do_not_take_the_same_run(tmp_path: Path) -> None:
     dead(tmp_path, 1, 50)
     first, second = Bench(tmp_path), Bench(tmp_path)
