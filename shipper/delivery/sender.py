@@ -522,8 +522,7 @@ class Sender:
         for start, end, reason in reversed(acceptance.rejected if acceptance else ()):
             for part in reversed(portion(parts, start, end)):
                 kept_out.append(part)
-                if lines_in(part):  # as in _drop
-                    self._notify(source, part, reason)
+                self._notify(source, part, reason)
         source.accepted(parts, len(body.data), body.moved, body.truncated, kept_out)
 
     async def _refuses_all(self, error: RejectedError) -> None:
@@ -762,17 +761,21 @@ class Sender:
 
     def _drop(self, source: Source, parts: list[Part], error: RejectedError) -> None:
         """One event that the provider will never take."""
-        if lines_in(parts[0]):  # else an event of our own: another one about it would fare no better
-            self._notify(source, parts[0], in_words(error))
-        elif source.drained:
-            self._say(
-                f"{self.title} did not take the event that tells of the agent's end ({in_words(error)}): "
-                "all lines before it are settled, and what became of them is not shown there"
-            )
+        self._notify(source, parts[0], in_words(error))
         source.dropped_for_good(parts, "rejected")
 
     def _notify(self, source: Source, part: Part, why: str) -> None:
-        """Tell the stream that the part's lines will not come; on stderr it is said once."""
+        """Tell the stream that the part's lines will not come; on stderr it is said once.
+
+        Of an event of our own the stream is told nothing: another one about it would fare no better.
+        """
+        if not lines_in(part):
+            if source.drained:
+                self._say(
+                    f"{self.title} did not take the event that tells of the agent's end ({why}): "
+                    "all lines before it are settled, and what became of them is not shown there"
+                )
+            return
         self._health.failed(f"it did not take a line ({why})")
         piece = part.piece
         first, last = seq_of(part, part.start), seq_of(part, part.end - 1)
