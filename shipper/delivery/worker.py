@@ -145,6 +145,7 @@ class Worker:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             committer.flush(0.5)
         elif not self._orphaned.is_set():
+            self.status = 0  # memory may have become short in the moment in which the drain began
             await self._finish()
             committer.flush(0.5)
             self._tell_damage(adopter)
