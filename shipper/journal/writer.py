@@ -109,7 +109,11 @@ class JournalWriter:
                 if error.errno not in FULL or not writer._evict_one():
                     raise
                 writer._open_segment()
-            os.rename(path, final)
+            try:
+                os.rename(path, final)
+            except OSError:  # some mounted object stores rename no directory, and this is tried again every 2 s
+                writer._close_segment()
+                raise
         except BaseException:
             if lock_fd >= 0:
                 os.close(lock_fd)
@@ -205,9 +209,13 @@ class JournalWriter:
         self._close_segment()
 
     def _close_segment(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1  # whatever close(2) says, the number is free for others
+        try:
+            os.close(fd)
+        except OSError as error:  # a network's disk says only now that it is full
+            self.error = error
 
     # -- a failing disk ------------------------------------------------------------------------------------------
 
@@ -292,11 +300,18 @@ class JournalWriter:
     def _ready_for(self, size: int, last: bool = False) -> bool:
         """Change segments when ``size`` bytes more don't fit: before their numbers are given, since a segment begins
         with the numbering at its start. False when no segment can be opened."""
-        if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
+        if self._fd >= 0 and self._is_gone():
             self._close_segment()  # somebody removed the directory: what is written there reaches nobody
         if self._fd >= 0 and (self._size == self._head or self._size + size <= self._segment_bytes):
             return True
         return self._next_segment() or (last and self._spend_reserve() and self._next_segment()) or self._stays(size)
+
+    def _is_gone(self) -> bool:
+        try:
+            return not os.fstat(self._fd).st_nlink
+        except OSError as error:  # a network's disk that has lost the file (ESTALE), a FUSE server that has died
+            self.error = error
+            return True
 
     def _stays(self, size: int) -> bool:
         """Whether the present segment may go on, for want of an inode or a descriptor for the next. What it takes
@@ -456,6 +471,8 @@ class JournalWriter:
         """Begin the next segment with the run's facts and the numbering so far. Raises OSError."""
         index = self._index + 1
         made_again = False
+        while os.path.lexists(runs.segment_path(self.path, index)):  # a sick disk would not let it be removed
+            index += 1
         path = runs.segment_path(self.path, index)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         try:

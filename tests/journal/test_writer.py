@@ -453,6 +453,28 @@ def test_no_directory_at_all_is_one_error_that_names_the_first(tmp_path: Path) -
     assert str(tmp_path / "file") in str(caught.value.filename)
 
 
+def test_a_run_that_cannot_have_its_name_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    in_the_way = tmp_path / runs.run_name(facts().started_ns, facts().run)
+    in_the_way.mkdir()
+    (in_the_way / "file").touch()
+    held = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="not empty"):
+        JournalWriter.create([str(tmp_path)], facts(), MIB)
+    assert len(os.listdir("/proc/self/fd")) == held
+
+
+def test_a_segment_that_was_lost_or_could_not_be_removed_ends_nothing(tmp_path: Path) -> None:
+    run = writer(str(tmp_path), 1000)
+    open(runs.segment_path(run.path, 2), "xb").close()
+    printed = fill(run, 2000)
+    os.close(run._fd)  # as on a network's disk that has lost the file: fstat(2) and close(2) fail
+    printed += fill(run, 2000, first=2001)
+    run.end({"exit_status": 0})
+    items, _ = read_all(run.path)
+    assert [line for _, line, _ in numbered(items, STDOUT)] == printed
+    assert run.error is None
+
+
 def test_a_directory_removed_while_running_is_made_again(tmp_path: Path) -> None:
     run = writer(str(tmp_path / "dir"), 1000)
     fill(run, 10)
