@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shipper.journal.facts import Facts
 
 NOT_STARTED = "not_started"
-STATES = ("well", "waiting", "parked", "journal")
+STATES = ("well", "waiting", "parked", "left_out", "journal")
 TITLES = {entry.name: entry.title for entry in REGISTRY}
 
 

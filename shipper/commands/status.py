@@ -33,16 +33,17 @@ that the provider will never take. lag: age of the oldest pending line.
   captured  lines, bytes; stdout and stderr: lines, bytes
   memory    of the container, as last noted: use_bytes, limit_bytes, peak_bytes (each may be null), oom_kills; or null
   journal_bytes
-  sinks     a list: name, title, state: well, waiting (for another attempt), parked (its secret is refused), journal
-            (which cannot be read), not_started; until (UTC, the next attempt) or null; delivered, pending, repeats,
-            retried, rejected (lines, but for retried); dropped: lines by reason, those rejected among them;
-            lag_seconds; complete: all is delivered, and nothing follows; last_error, last_error_at (UTC), or null
+  sinks     a list: name, title, state: well, waiting (for another attempt), parked (its secret is refused), left_out
+            (memory does not hold it), journal (which cannot be read), not_started; until (UTC, the next attempt)
+            or null; delivered, pending, repeats, retried, rejected (lines, but for retried); dropped: lines by
+            reason, those rejected among them; lag_seconds; complete: all is delivered, and nothing
+            follows; last_error, last_error_at (UTC), or null
   earlier   runs and lines of earlier starts that are not delivered yet
 
 exit status: 0, 1 when there is no run to show, 64 for a wrong option, 130 Ctrl-C.
 """
 
-COLOURS = {"well": "32", "waiting": "33", "parked": "31", "journal": "31", NOT_STARTED: "31"}
+COLOURS = {"well": "32", "waiting": "33", "parked": "31", "left_out": "31", "journal": "31", NOT_STARTED: "31"}
 MARGIN = "  "
 STARTS_WITHIN = 30.0  # a second as a rule; with a small share of CPU, or where others are busy, much longer
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -301,6 +302,8 @@ def _state(sink: SinkFigures, figures: Figures) -> str:
         return f"waiting, next attempt {soon}"
     if sink.state == "parked":
         return f"parked: its secret is refused, looks again {soon}"
+    if sink.state == "left_out":
+        return "left out: the container's memory limit does not hold it"
     return "the journal cannot be read" if sink.state == "journal" else sink.state
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WELL, WAITING, PARKED, JOURNAL = "well", "waiting", "parked", "journal"
+LEFT_OUT = "left_out"  # there is not memory enough: such a sink has no sender, and its worker says so in its cursor
 
 MAX_CHARACTERS = 200
 MAX_ERROR = 400  # bytes of JSON: they fit a cursor's slot beside everything else, of which 40 announcements are most

@@ -20,12 +20,13 @@ from shipper.delivery import control, priority, throttle
 from shipper.delivery.adoption import Adopter
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
+from shipper.delivery.health import LEFT_OUT
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import Source
 from shipper.delivery.trial import Trial
 from shipper.journal.cursor import CursorFile
 from shipper.journal.directory import default_max_bytes, memory_limit_of
-from shipper.journal.runs import LOCK, used_bytes
+from shipper.journal.runs import LOCK, cursor_sinks, used_bytes
 from shipper.sinks.base import SettingError
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class Worker:
             queue_bytes=budget.queue_bytes,
         )
         self._feed = feed
+        for name in budget.left_out:
+            note_left_out(feed.run, name)
         trial = Trial(feed.run, self._say) if self._arguments.restarts else None
         feed.trial = trial
         own = []
@@ -325,6 +328,22 @@ class Worker:
                 f"what was delivered cannot be noted in {self._feed.run} ({_in_words(error)}): "
                 "lines may be sent twice after a restart"
             )
+
+
+def note_left_out(run: str, name: str) -> None:
+    """In the cursor that an earlier worker of the run has made for the sink: nobody is to wait for it."""
+    try:
+        if name not in cursor_sinks(run):
+            return
+        cursor = CursorFile(run, name)
+        try:
+            if cursor.values:
+                health = {**(cursor.values.get("health") or {}), "state": LEFT_OUT, "until": 0}
+                cursor.commit({**cursor.values, "health": health})
+        finally:
+            cursor.close()
+    except (OSError, TypeError, ValueError):  # a sick disk, values that are not ours
+        return
 
 
 def _journal_to_come(directory: str, max_bytes: int | None) -> int:

@@ -43,7 +43,7 @@ RESERVE = "reserve"
 RESERVE_BYTES = 4096  # a block: two losses and the ends, all that is written last, take some 600 bytes
 CURSOR_BYTES = 8192  # see `cursor`
 UNFINISHED_NS = 60 * 10**9
-PARKED = "parked"  # as `delivery.health` has it
+NOT_AT_WORK = ("parked", "left_out")  # states of `delivery.health`: nobody waits for a sink in one of them
 
 
 def run_name(started_ns: int, run: str) -> str:
@@ -318,12 +318,13 @@ def would_lose(
 ) -> bool:
     """Whether `make_room` for one segment would evict lines that one of these ``sinks`` has still to get.
 
-    One whose secret was refused counts for nothing, nor does one that has no cursor in that run: it does not work here,
-    or the run is none of its. ``numberings``: the own run's, where it stands. Raises OSError.
+    One whose secret was refused or that memory does not hold counts for nothing, nor does one that has no cursor in the
+    own run, for it does not work here, or none in the other: that is none of its. ``numberings``: the own run's, where
+    it stands. Raises OSError.
     """
     total, candidates, _ = _what_is_there(directory, own, segment_bytes)
     total += segment_bytes
-    willing = [sink for sink in sinks if not _is_parked(CursorFile.read(own, sink))]
+    willing = [sink for sink in sinks if _has_cursor(own, sink) and _is_at_work(CursorFile.read(own, sink))]
     for run, index, size, last in _oldest_first(candidates) if total > max_bytes else ():
         if total <= max_bytes:
             break
@@ -334,9 +335,13 @@ def would_lose(
     return False
 
 
-def _is_parked(cursor: dict[str, Any] | None) -> bool:
+def _has_cursor(run: str, sink: str) -> bool:
+    return os.path.lexists(os.path.join(run, CURSOR_PREFIX + sink))
+
+
+def _is_at_work(cursor: dict[str, Any] | None) -> bool:
     health = cursor.get("health") if cursor is not None else None
-    return isinstance(health, dict) and health.get("state") == PARKED
+    return not isinstance(health, dict) or health.get("state") not in NOT_AT_WORK
 
 
 def _has_still_to_get(run: str, index: int, last: bool, sink: str, now: Mapping[int, Numbering]) -> bool:
@@ -346,7 +351,7 @@ def _has_still_to_get(run: str, index: int, last: bool, sink: str, now: Mapping[
     """
     cursor = CursorFile.read(run, sink)
     if cursor is None:
-        return os.path.lexists(os.path.join(run, CURSOR_PREFIX + sink))  # it has just begun
+        return _has_cursor(run, sink)  # it has just begun
     if cursor.get("complete"):
         return False
     if last:

@@ -34,6 +34,7 @@ DRAIN_TIMEOUT = 8.0
 ORPHAN_TIMEOUT = 3600.0
 
 CONTROL_RETRY = 2.0
+NO_ROOM_SECONDS = 30.0  # so long a worker that lacks memory is waited for where the agent is held back
 WORKER_GRACE = 1.0  # the worker keeps to the drain's time by itself; this much later it is killed
 PER_PASS = 128
 """Signals, and ends of children, taken before anything else is looked after: whoever sends them in a loop sends them as
@@ -104,13 +105,17 @@ class Supervisor:
     def run(self) -> int:
         """The status to end with."""
         due: float | None = 0.0
-        while not self._over():
-            more = self._take_signals(due)
-            more = self._reap() or more
-            now = time.monotonic()
-            self._follow_course(now)
-            self._look_after_worker(now)
-            due = 0.0 if more else self._next_due()
+        try:
+            while not self._over():
+                more = self._take_signals(due)
+                more = self._reap() or more
+                now = time.monotonic()
+                self._follow_course(now)
+                self._look_after_worker(now)
+                due = 0.0 if more else self._next_due()
+        except Exception:
+            self._writer.let_go()  # nobody looks after the worker any more, for whom the agent may be held back
+            raise
         self._say_of_end()
         return self._status()
 
@@ -347,6 +352,8 @@ class Supervisor:
                 worker.drain(now)
         if worker.due is not None and now >= worker.due:
             worker.start(now)
+        lacking = worker.no_room_since
+        self._writer.nobody_delivers = lacking is not None and now - lacking >= NO_ROOM_SECONDS
         if worker.look_due is not None and now >= worker.look_due:
             worker.look(now)
 

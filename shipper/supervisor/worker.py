@@ -138,7 +138,7 @@ class Control:
 class Worker:
     """``pid`` is 0 while there is none; ``due``: when the next is to be started, None when there is no need;
     ``look_due``: when to `look` whether it hangs; ``finished``: it has ended, and there will be no other;
-    ``killed``: how many so far ended by SIGKILL."""
+    ``killed``: how many so far ended by SIGKILL; ``no_room_since``: since when starts lack memory, or None."""
 
     def __init__(
         self,
@@ -157,6 +157,7 @@ class Worker:
         self.look_due: float | None = None
         self.finished = False
         self.killed = 0
+        self.no_room_since: float | None = None
         self._look_seconds = look_seconds
         self._busy_cpu = busy_cpu
         self._watch = Watch()
@@ -183,8 +184,10 @@ class Worker:
     def start(self, now: float) -> None:
         if not self._draining and not self._has_room():
             self.due = now + ROOM_SECONDS
+            if self.no_room_since is None:
+                self.no_room_since = now
             return
-        self.due = None
+        self.due = self.no_room_since = None
         self._started_at = now
         self._oom_kills = self._container.oom_kills()
         self._up = self._heard_drain = self._hung = False

@@ -70,7 +70,7 @@ class _Lane:
 class Writer:
     """``outfit``, ``settings`` and ``journal`` are None until they are there; ``ready``: the journal is open, or never
     will be any more; ``done``: everything is written and closed; ``failed``: the agent had, though it ended with status
-    0; ``control``: whom to wake."""
+    0; ``control``: whom to wake; ``nobody_delivers``, to be set: and so nobody is held back."""
 
     def __init__(self, make_outfit: Callable[[], Outfit], nudge: Callable[[], None]) -> None:
         """``nudge`` is called when `ready` or `done` becomes true."""
@@ -81,6 +81,7 @@ class Writer:
         self.ready = False
         self.done = False
         self.failed = False
+        self.nobody_delivers = False
         self._noter: Noter | None = None
         self._opens_at = float("inf")  # when it is tried again
         self._open_failed = False  # and that was said
@@ -100,6 +101,7 @@ class Writer:
         self._in_hand: list[Item] = []  # being written
         self._worker_kills = 0
         self._holding = True
+        self._let_go_at = 0.0
         self._held = False
         self._held_said_at = -HELD_SAY_SECONDS
         self._started_at = time.monotonic()
@@ -183,11 +185,15 @@ class Writer:
 
     def let_go(self) -> None:
         """The agent has ended: nobody is held back any more, and what waits goes beyond the bound rather than lost."""
-        self._holding = False
+        if self._holding:
+            self._let_go_at = time.monotonic()
+            self._holding = False
 
     def stalled(self) -> bool:
         """The writer has been inside one call for 0.25 s."""
         since = self._busy_since
+        if self._held and not self._holding:  # it looks whether there is room, on a disk that may stand still
+            since = since or self._let_go_at
         return since > 0.0 and time.monotonic() - since > STALL_SECONDS
 
     def finish(self, end: dict[str, object], worker_kills: int = 0) -> None:
@@ -357,7 +363,7 @@ class Writer:
 
     def _hold(self, journal: JournalWriter) -> None:
         """SHIPPER_WHEN_FULL=block: waits until room can be made without losing a line."""
-        while self._holding and (self._worker_comes_up(journal) or journal.would_lose()):
+        while self._holding and not self.nobody_delivers and (self._worker_comes_up(journal) or journal.would_lose()):
             self._held = True
             self._busy_since = 0.0  # this is no stall
             now = time.monotonic()

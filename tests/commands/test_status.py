@@ -15,6 +15,7 @@ import pytest
 
 from shipper.commands.figures import NOT_STARTED, gather
 from shipper.delivery.commits import Committer
+from shipper.delivery.worker import note_left_out
 from shipper.journal.cursor import CursorFile
 from shipper.journal.notes import Noter
 from shipper.journal.numbering import summarize
@@ -197,6 +198,22 @@ def test_a_sink_that_never_got_up_is_not_started_and_unknown_values_harm_nothing
     assert (found["datadog"].state, found["datadog"].pending) == (NOT_STARTED, 10)
     assert (found["sentry"].state, found["sentry"].pending, found["sentry"].error) == ("well", 10, "")
     assert "not started" in status(tmp_path).stdout
+    os.close(run.lock_fd)
+
+
+def test_a_sink_that_memory_does_not_hold_any_more_is_left_out(tmp_path: Path) -> None:
+    run = begin_run(str(tmp_path), sinks=("datadog", "sentry"))
+    print_lines(run, 1, 10)
+    cursor = CursorFile(run.path, "sentry")
+    health = {"state": "waiting", "until": 5 * SECOND, "error": "503", "error_at": SECOND}
+    cursor.commit({"streams": {"1": [0, 0, 1], "2": [0, 0, 1]}, "complete": False, "health": health})
+    cursor.close()
+    for name in ("datadog", "sentry"):
+        note_left_out(run.path, name)
+    found = {sink.name: sink for sink in gather(run.path).sinks}
+    assert found["datadog"].state == NOT_STARTED  # a cursor would have the lines wait for it
+    assert (found["sentry"].state, found["sentry"].until_ns, found["sentry"].error) == ("left_out", 0, "503")
+    assert re.search(r"^Sentry .*  left out: the container's memory limit", status(tmp_path).stdout, re.MULTILINE)
     os.close(run.lock_fd)
 
 

@@ -92,6 +92,20 @@ def test_runs_that_nobody_can_deliver_do_not_pile_up(tmp_path: Path, capfd: pyte
     assert "the oldest were removed" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("state", ["well", "waiting", "parked", "left_out", None])
+def test_a_sink_that_is_not_at_work_here_keeps_no_room_from_being_made(tmp_path: Path, state: str | None) -> None:
+    """Not even for what an earlier run has for it. None: it never got up in this run."""
+    before = dead_run(tmp_path, 1, delivered=False)
+    now = writer(str(tmp_path), started_ns=(1 << 60) + 2)
+    for run in (before, now.path) if state else (before,):
+        cursor = CursorFile(run, "datadog")
+        cursor.commit({"streams": {"1": [1, 0, 1], "2": [1, 0, 1]}, "health": {"state": state}})
+        cursor.close()
+    sinks, streams = now.facts.sinks, now.kept()
+    lost = runs.would_lose(str(tmp_path), now.path, sinks, streams, max_bytes=1, segment_bytes=MIB)
+    assert lost == (state in ("well", "waiting"))
+
+
 def test_what_cannot_be_listed_is_not_taken_for_delivered(tmp_path: Path) -> None:
     run = dead_run(tmp_path, 1, delivered=False)
     newest = dead_run(tmp_path, 2, delivered=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from shipper.config.container import Container
 from shipper.supervisor.worker import (
     AGAIN,
     BUSY_CPU,
@@ -21,6 +22,7 @@ from shipper.supervisor.worker import (
     Backoff,
     Control,
     Watch,
+    Worker,
 )
 from tests.bench.common import children
 from tests.helpers import wait_until
@@ -119,6 +121,21 @@ def test_one_that_ends_for_want_of_memory_says_so_once_and_the_next_is_told_to_t
     assert [line for line in read(notes) if line.startswith("shrunk")][:2] == ["shrunk 1", "shrunk 2"]
     assert err.count(b"no line is lost for that, and it starts again with smaller batches") == 1
     assert err.count(b"shipper: the process that forwards") == 1
+
+
+def test_how_long_there_is_no_room_for_one_is_known(tmp_path: Path) -> None:
+    limit, stat = tmp_path / "memory.max", tmp_path / "memory.stat"
+    limit.write_text(f"{64 << 20}\n")
+    stat.write_text(f"anon {60 << 20}\n")
+    control = Control()
+    worker = Worker(control, lambda *_: ["/bin/true"], -1)
+    worker._container = Container(str(tmp_path), str(tmp_path / "none"))
+    for now in (1.0, 3.0):
+        worker.start(now)
+        assert (worker.pid, worker.no_room_since) == (0, 1.0)
+    stat.write_text("anon 0\n")
+    worker.start(5.0)
+    assert (os.waitpid(worker.pid, 0)[1], worker.no_room_since) == (0, None)
 
 
 def test_one_that_asks_for_a_start_too_soon_is_backed_off_like_any_that_dies(tmp_path: Path, notes: Path) -> None:

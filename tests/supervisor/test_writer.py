@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shipper.config import load
+from shipper.journal.cursor import CursorFile
+from shipper.journal.writer import JournalWriter
 from shipper.supervisor.writer import ITEM_BYTES, MAX_WAITING_BYTES, OPEN_AGAIN_SECONDS, Writer
 from tests.helpers import wait_until
+from tests.journal.journal_model import MIB, facts
 from tests.supervisor.wrapping import AGENTS, PYTHON, SIGNALS, SLACK, Kept, ready_pid, run, wrap
 
 if TYPE_CHECKING:
@@ -316,3 +320,79 @@ def test_a_failing_disk_is_said_once_and_its_return_too(capfd: pytest.CaptureFix
     assert len(said) == 2  # the next ones come within a minute
     assert said[0].startswith("shipper: the journal in /journal cannot be written (No space left on device)")
     assert said[1] == "shipper: the journal can be written again."
+
+
+class Full(Parts):
+    """SHIPPER_WHEN_FULL=block, and a sink that has begun with the run and takes nothing. Its disk can be ``frozen``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.kept = JournalWriter.create([str(directory)], facts(), MIB, evict=False)
+        self.frozen = self.blocked = False
+        self._look, self.kept.would_lose = self.kept.would_lose, self._would_lose  # type: ignore[method-assign]
+        CursorFile(self.kept.path, "datadog").close()
+
+    def load(self) -> Settings:
+        return load({"SHIPPER_WHEN_FULL": "block"})
+
+    def open_journal(self, settings: Settings) -> Any:
+        return self.kept
+
+    def _would_lose(self) -> bool:
+        if self.frozen:
+            self.blocked = True
+            wait_until(lambda: not self.frozen, 30)
+            self.blocked = False
+        return self._look()
+
+
+def put_until_held(writer: Writer) -> tuple[list[int], threading.Thread]:
+    """How many lines were put, and who goes on putting them until the queue has taken 10 MB more."""
+    lines, size = [0], 64 * 1024
+
+    def put() -> None:
+        while lines[0] * size < MAX_WAITING_BYTES + 12 * MIB:
+            writer.put(1, 1, 1, b"x" * (size - 1) + b"\n")
+            lines[0] += 1
+
+    thread = threading.Thread(target=put, daemon=True)
+    thread.start()
+    wait_until(lambda: writer._held and not writer._has_room(size), 20)
+    return lines, thread
+
+
+@pytest.mark.parametrize("let_go", [Writer.let_go, lambda writer: setattr(writer, "nobody_delivers", True)])
+def test_an_agent_that_is_held_back_goes_on_when_it_ends_or_nobody_delivers(tmp_path: Path, let_go: Any) -> None:
+    outfit: Any = Full(tmp_path)
+    writer = Writer(lambda: outfit, lambda: None)
+    writer.start()
+    _, thread = put_until_held(writer)
+    assert not writer.stalled()
+    let_go(writer)
+    thread.join(20)
+    assert not thread.is_alive()
+    finish(writer)
+
+
+def test_a_disk_that_freezes_while_an_agent_is_held_back_holds_up_nobody_at_the_end(tmp_path: Path) -> None:
+    outfit: Any = Full(tmp_path)
+    writer = Writer(lambda: outfit, lambda: None)
+    writer.start()
+    lines, thread = put_until_held(writer)
+    outfit.frozen = True
+    wait_until(lambda: outfit.blocked)
+    writer.let_go()
+    thread.join(20)  # what has no room passes by, and is counted
+    assert not thread.is_alive()
+    writer.finish({"exit_status": 0})
+    outfit.frozen = False
+    wait_until(lambda: writer.done)
+    assert outfit.kept.kept()[1].at == lines[0] * 64 * 1024
+
+
+def test_a_fault_in_the_main_thread_holds_no_agent_back(tmp_path: Path) -> None:
+    parts = {"sinks": ["datadog"], "worker": ["sleep", "60"], "raises": ["take"]}
+    block = {"SHIPPER_WHEN_FULL": "block", "SHIPPER_JOURNAL_MAX": "1MiB"}
+    status, out, said = run(tmp_path, [*FLOOD, "20000", "1000"], parts, env=block)
+    assert (status, out.count(b"\n")) == (0, 20_000)
+    assert "a fault (RuntimeError: a bug): the agent runs on" in said
+    assert "holds the agent's output back" not in said
