@@ -15,7 +15,7 @@ import os
 from shipper.journal.facts import load_json
 from shipper.journal.frames import DATA, scan
 from shipper.journal.notes import memory_in_words
-from shipper.journal.runs import list_segments, segment_path
+from shipper.journal.runs import READ, list_segments, segment_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def failure(run: str) -> str | None:
     tail: dict[int, list[bytes]] = {}
     left = TAIL_BYTES
     for index in reversed(segments[-2:]):
-        with open(segment_path(run, index), "rb") as file:
+        with open(os.open(segment_path(run, index), READ), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - left))
             chunk = file.read(left)

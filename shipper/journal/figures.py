@@ -18,7 +18,7 @@ from shipper.journal.frames import (
     parse,
 )
 from shipper.journal.numbering import STREAMS, Numbering, pieces
-from shipper.journal.runs import list_segments, load_loss, load_numberings, segment_path
+from shipper.journal.runs import READ, list_segments, load_loss, load_numberings, segment_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Captured:
 def frames(run: str, index: int, offset: int) -> Iterator[Frame]:
     """The whole frames of a segment from ``offset`` on; damage is skipped, a torn tail ends it. Raises OSError."""
     try:
-        fd = os.open(segment_path(run, index), os.O_RDONLY)
+        fd = os.open(segment_path(run, index), READ)
     except FileNotFoundError:
         return
     try:

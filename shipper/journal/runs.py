@@ -315,12 +315,14 @@ def would_lose(
     numberings: Mapping[int, Numbering],
     max_bytes: int,
     segment_bytes: int,
+    *,
+    others: bool = True,
 ) -> bool:
     """Whether `make_room` for one segment would evict lines that one of these ``sinks`` has still to get.
 
     One whose secret was refused or that memory does not hold counts for nothing, nor does one that has no cursor in the
     own run, for it does not work here, or none in the other: that is none of its. ``numberings``: the own run's, where
-    it stands. Raises OSError.
+    it stands; ``others``: whether anybody delivers what dead runs hold. Raises OSError.
     """
     total, candidates, _ = _what_is_there(directory, own, segment_bytes)
     total += segment_bytes
@@ -329,7 +331,7 @@ def would_lose(
         if total <= max_bytes:
             break
         now = numberings if run == own else {}
-        if any(_has_still_to_get(run, index, last, sink, now) for sink in willing):
+        if (others or run == own) and any(_has_still_to_get(run, index, last, sink, now) for sink in willing):
             return True
         total -= size
     return False
@@ -352,10 +354,10 @@ def _has_still_to_get(run: str, index: int, last: bool, sink: str, now: Mapping[
     cursor = CursorFile.read(run, sink)
     if cursor is None:
         return _has_cursor(run, sink)  # it has just begun
-    if cursor.get("complete"):
+    if cursor.get("complete") or (not _is_at_work(cursor) and is_live(run)):  # a replica's secret may be a wrong one
         return False
     if last:
-        return True
+        return read_facts(run) is not None  # else nobody can adopt it
     try:
         max_line, after = _numberings_at(run, index + 1)
         for stream, numbering in after.items():

@@ -410,7 +410,13 @@ class JournalWriter:
         """Whether room for the next segment is only to be had at the cost of lines that a sink has still to get."""
         try:
             return runs.would_lose(
-                self.directory, self.path, self.facts.sinks, self._numberings, self._max_bytes, self._segment_bytes
+                self.directory,
+                self.path,
+                self.facts.sinks,
+                self._numberings,
+                self._max_bytes,
+                self._segment_bytes,
+                others=self.lock_fd >= 0,  # without locks nobody adopts a run
             )
         except OSError:
             return False

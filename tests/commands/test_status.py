@@ -17,8 +17,10 @@ from shipper.commands.figures import NOT_STARTED, gather
 from shipper.delivery.commits import Committer
 from shipper.delivery.worker import note_left_out
 from shipper.journal.cursor import CursorFile
+from shipper.journal.ending import failure
 from shipper.journal.notes import Noter
 from shipper.journal.numbering import summarize
+from shipper.journal.runs import segment_path
 from shipper.sandbox.server import running_in_thread
 from tests.delivery.delivery_helpers import MIB, begin_run, end_run, open_source, print_lines, raise_error
 from tests.e2e.wrapped import ROOT, Wrapper, printing
@@ -214,6 +216,19 @@ def test_a_sink_that_memory_does_not_hold_any_more_is_left_out(tmp_path: Path) -
     assert found["datadog"].state == NOT_STARTED  # a cursor would have the lines wait for it
     assert (found["sentry"].state, found["sentry"].until_ns, found["sentry"].error) == ("left_out", 0, "503")
     assert re.search(r"^Sentry .*  left out: the container's memory limit", status(tmp_path).stdout, re.MULTILINE)
+    os.close(run.lock_fd)
+
+
+def test_a_pipe_in_the_place_of_a_segment_holds_nobody_up(tmp_path: Path) -> None:
+    """Root looks into the directories of other users, too."""
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 10)
+    os.mkfifo(segment_path(run.path, 2))
+    with pytest.raises(OSError, match="seek"):
+        failure(run.path)
+    shown = status(tmp_path)
+    assert (shown.returncode, shown.stdout) == (70, "")
+    assert "Traceback" not in shown.stderr
     os.close(run.lock_fd)
 
 

@@ -16,7 +16,7 @@ from shipper.journal.cursor import CursorFile
 from shipper.journal.directory import default_max_bytes, segment_bytes
 from shipper.journal.numbering import STDOUT
 from tests.helpers import no_descriptors_left
-from tests.journal.journal_model import MIB, writer
+from tests.journal.journal_model import MIB, segments, writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +104,38 @@ def test_a_sink_that_is_not_at_work_here_keeps_no_room_from_being_made(tmp_path:
     sinks, streams = now.facts.sinks, now.kept()
     lost = runs.would_lose(str(tmp_path), now.path, sinks, streams, max_bytes=1, segment_bytes=MIB)
     assert lost == (state in ("well", "waiting"))
+
+
+@pytest.mark.parametrize("case", ["dead", "without locks", "unreadable"])
+def test_what_nobody_will_deliver_keeps_no_room_from_being_made(tmp_path: Path, case: str) -> None:
+    path = dead_run(tmp_path, 1, delivered=False)
+    now = writer(str(tmp_path), started_ns=(1 << 60) + 2)
+    for run, state in ((path, "parked"), (now.path, "well")):
+        cursor = CursorFile(run, "datadog")
+        cursor.commit({"streams": {"1": [1, 0, 1], "2": [1, 0, 1]}, "health": {"state": state}})
+        cursor.close()
+    if case == "without locks":
+        os.close(now.lock_fd)
+        now.lock_fd = -1
+    elif case == "unreadable":
+        Path(runs.segment_path(path, 1)).write_bytes(b"?" * 1000)
+    now._max_bytes = 1
+    assert now.would_lose() == (case == "dead")
+
+
+@pytest.mark.parametrize("state", ["waiting", "parked"])
+def test_a_refused_secret_of_another_wrapper_on_the_volume_holds_nobody_back_here(tmp_path: Path, state: str) -> None:
+    other = writer(str(tmp_path), 1000, run="f" * 16, started_ns=1 << 60)
+    for _ in range(3):
+        other.append([(STDOUT, 0, 0, b"line\n" * 8000)])
+    assert len(segments(other.path)) > 1
+    now = writer(str(tmp_path), started_ns=(1 << 60) + 2)
+    for run, known in ((other.path, state), (now.path, "well")):
+        cursor = CursorFile(run, "datadog")
+        cursor.commit({"streams": {"1": [1, 0, 1], "2": [1, 0, 1]}, "health": {"state": known}})
+        cursor.close()
+    now._max_bytes = 1
+    assert now.would_lose() == (state == "waiting")
 
 
 def test_what_cannot_be_listed_is_not_taken_for_delivered(tmp_path: Path) -> None:
