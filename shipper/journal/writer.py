@@ -292,6 +292,8 @@ class JournalWriter:
     def _relock(self) -> None:
         """Hold the lock of a directory that was made again. The worker keeps the old one, for as long as we live."""
         if self.lock_fd >= 0:
+            while self._locks:  # that of the one before, which is gone too
+                os.close(self._locks.pop())
             try:
                 self._locks.append(runs.lock(self.path) or -1)
             except OSError:

@@ -487,6 +487,17 @@ def test_a_directory_removed_while_running_is_made_again(tmp_path: Path) -> None
     assert [seq for seq, _, _ in numbered(items, STDOUT)] == list(range(11, 21))
 
 
+def test_a_directory_removed_again_and_again_costs_no_descriptors(tmp_path: Path) -> None:
+    run = writer(str(tmp_path))
+    held = []
+    for _ in range(5):
+        shutil.rmtree(run.path)
+        run.append([(STDOUT, 0, 0, b"line\n")])
+        held.append(len(os.listdir("/proc/self/fd")))
+    assert held == held[:1] * 5
+    assert runs.is_live(run.path)
+
+
 def test_what_a_sink_accepted_is_noted_in_a_directory_that_was_made_again(tmp_path: Path) -> None:
     run = writer(str(tmp_path / "dir"), 1000)
     fill(run, 10)
