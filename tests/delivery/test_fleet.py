@@ -14,7 +14,7 @@ from tests.delivery.fleet import sail
     ("away", "wrappers", "in_step", "behind"),
     [
         # the last one comes back when its longest back-off is over
-        ("refuses", 1000, False, 31.0),
+        ("refuses", 500, False, 31.0),
         ("refuses", 200, True, 31.0),
         # and here its last time-out first
         ("hangs", 200, False, 41.0),
