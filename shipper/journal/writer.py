@@ -154,7 +154,8 @@ class JournalWriter:
         max_line = self.facts.max_line
         fits = self._segment_bytes
         for stream in list(self._losses):
-            self._write_loss(stream)
+            if not self._write_loss(stream):
+                break  # the other's might still fit, and there would be no error to tell why these are lost
         if not self._losses and self._ready_for(size):
             after = {stream: self._numberings[stream].copy() for stream in STREAMS}
             buffers: list[bytes] = []
@@ -479,9 +480,13 @@ class JournalWriter:
         """Begin the next segment with the run's facts and the numbering so far. Raises OSError."""
         index = self._index + 1
         made_again = False
-        while os.path.lexists(runs.segment_path(self.path, index)):  # a sick disk would not let it be removed
-            index += 1
         path = runs.segment_path(self.path, index)
+        while os.path.lexists(path):  # of an attempt before, which a sick disk would not let us remove
+            try:
+                os.unlink(path)
+            except OSError:
+                index += 1
+                path = runs.segment_path(self.path, index)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         try:
             fd = os.open(path, flags, 0o600)
