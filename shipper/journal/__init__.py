@@ -2,7 +2,8 @@
 
 In:  what the supervisor's pumps read, as raw chunks (`writer.JournalWriter`).
 Out: numbered lines (`reader.RunReader`), one cursor a sink (`cursor.CursorFile`), the runs to adopt (`runs`),
-     which of them were killed with their container (`notes`), how each ended (`ending`).
+     which of them were killed with their container (`notes`), how each ended (`ending`), and the counts of a run for
+     `shipper status` (`figures`).
 Knows: messages, and of config what the container allows; standard library only, since it lives in PID 1.
 
 On disk

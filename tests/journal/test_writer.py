@@ -313,6 +313,32 @@ def test_two_losses_in_one_line_count_it_once(tmp_path: Path) -> None:
     assert numbered(items, STDOUT) == [(2, b"next", 0)]
 
 
+class HalfFull(JournalWriter):
+    """A disk on which, for as long as it is full, stderr's marker still fits and stdout's does not."""
+
+    full = False
+
+    def _write_loss(self, stream: int, last: bool = False) -> bool:
+        if self.full and stream == STDOUT:
+            self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return False
+        return super()._write_loss(stream, last)
+
+
+def test_a_loss_marker_that_still_fits_does_not_hide_why_the_lines_after_it_are_lost(tmp_path: Path) -> None:
+    run = HalfFull.create([str(tmp_path)], facts(1000), MIB)
+    assert isinstance(run, HalfFull)
+    for stream in (STDOUT, STDERR):
+        run._lose(stream, summarize(b"lost\n", 1000), 1, 1, "disk_full")
+    run.full = True
+    run.append([(STDERR, 2, 2, b"lost too\n")])
+    run.full = False
+    run.append([(STDERR, 3, 3, b"kept\n")])
+    items, _ = read_all(run.path)
+    assert gaps(items, STDERR) == [(1, 2, "disk_full")]
+    assert numbered(items, STDERR) == [(3, b"kept", 0)]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid():
