@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shipper.config import Settings, load
@@ -301,6 +301,7 @@ def test_no_environment_raises_and_all_settings_are_within_their_bounds(environ:
 def test_no_problem_shows_a_secret_not_even_one_put_into_the_wrong_variable(
     environ: dict[str, str], token: str, name: str
 ) -> None:
+    assume(not any(token in text for pair in environ.items() for text in pair))  # shown there is what is no secret
     environ |= {name: f"pub{token}", "SHIPPER_API_KEY": token, "SENTRY_DSN": f"https://{token}@sentry.test/1"}
     for problem in load(environ).problems:
         assert token not in problem.message
