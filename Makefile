@@ -28,7 +28,7 @@ check: $(VENV)/.made ## what CI runs: lint, types, contracts between the rooms, 
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(PYTHON) -m coverage erase
-	$(PYTHON) -m coverage run -m pytest $(PYTEST)
+	$(PYTHON) -m tests.run $(PYTEST)
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report
 
