@@ -4,9 +4,8 @@ everything else.
     python -m tests.run [OPTION of pytest …]
 
 The first one mostly waits, for clocks, signals and containers, and compares an agent's times with the same agent's
-bare: so the second one, all computation, gets only what it leaves (nice 19), and its report comes at the end. Measured
-on two cores: 11 minutes instead of 16. The exit status is the first one that is neither 0 nor "no tests" (5), which is
-what narrowing options may leave one of them with.
+bare: so the second one, all computation, gets only what it leaves (nice 19), and its report comes at the end. The exit
+status is the first one that is neither 0 nor "no tests" (5), which narrowing options may leave one of them with.
 """
 
 from __future__ import annotations

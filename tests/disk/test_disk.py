@@ -122,8 +122,8 @@ CASES = [
          maybe=FULL, may_say=BAD),
     Case("full to the end", "tmpfs", lambda d, _: d.fill(), lambda d, _: d.fill(), prints=MANY,
          maybe=FULL, may_say=BAD),
-    # not even what was half written can be cut away there, always
-    Case("a quota", "btrfs", prints=MANY, maybe=FULL, may_say=(*BAD, "is damaged in")),
+    # not even what was half written can be cut away there, always: then it is damage, and announced as that
+    Case("a quota", "btrfs", prints=MANY, maybe=FULL | {"journal_corrupt"}, may_say=(*BAD, "is damaged in")),
     Case("read-only at the start", "ext4", before=Disk.read_only, after=lambda d, _: d.writable(),
          lost=frozenset({"disk_error"}), says=LATER),
     Case("failed while it runs, for good", "ext4", lambda d, _: d.fail(), told=True,
