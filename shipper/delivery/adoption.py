@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shipper.delivery.commits import Committer
     from shipper.delivery.sender import Sender
     from shipper.delivery.trial import Trial
+    from shipper.lines.decoder import Filters
 
 
 AT_A_TIME = 8  # of each sender's: a bound on all together would have a quick one wait for a slow one's
@@ -56,9 +57,13 @@ class Adopter:
         keep_lines: bool = False,
         budget: Budget | None = None,
         trial: Trial | None = None,
+        multiline: bool = True,
+        filters: Filters | None = None,
     ) -> None:
         self._budget = budget or Budget([sender.name for sender in senders])
         self._trial = trial
+        self._multiline = multiline
+        self._filters = filters
         self._directory = directory
         self._own = own
         self._senders = senders
@@ -162,6 +167,8 @@ class Adopter:
                     keep_lines=self._keep_lines,
                     window_bytes=self._budget.window_bytes,
                     queue_bytes=self._budget.queue_bytes,
+                    multiline=self._multiline,
+                    filters=self._filters,
                 )
             except OSError:
                 os.close(lock_fd)

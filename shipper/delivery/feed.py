@@ -1,10 +1,24 @@
-"""A run's journal, read and decoded once for all sinks that are in step."""
+"""A run's journal, read and decoded once for all sinks that are in step.
+
+Lines that belong together may come in several windows. So where a window ends in the middle of such a group, or behind
+a line that by its own look begins one, those lines are held: they are no part of the pieces, and stand in the `Context`
+that goes with the state after the window, to be put in front of what follows in their stream. They are let go
+
+- with what follows them, once it shows that the group is over;
+- before a loss in their stream, and before the run's end;
+- where the journal ends for now, `JOIN_SECONDS` after the first of them was captured; at once when nothing more is to
+  come (`Feed.whole`) or nobody has time to wait (`Feed.hurried`);
+- when lines of other streams show that so much time has passed.
+
+No cursor passes them before they are sent, so a restart reads them again.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import OrderedDict
+from contextlib import nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,29 +27,43 @@ from shipper.journal import ending
 from shipper.journal.notes import read_note
 from shipper.journal.numbering import STDOUT, STREAM_NAMES
 from shipper.journal.reader import End, Gap, Lines, RunReader, State
+from shipper.journal.reader import Window as Read
 from shipper.lines.batch import Batch
+from shipper.lines.calls import Calls
 from shipper.lines.decoder import Decoder
-from shipper.lines.events import Events
+from shipper.lines.events import LEFT_REASONS, Events, Left
+from shipper.lines.joining import group
 from shipper.lines.plain import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from shipper.delivery.trial import Trial, Window
     from shipper.journal.facts import Facts
     from shipper.journal.notes import Note
+    from shipper.lines.decoder import Filters
 
 KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second one kept costs 30 % in cache misses
+JOIN_SECONDS = 1.0  # that a line waits for those that may belong to it
+
+
+class Clock(Protocol):
+    """As the module `time` has them."""
+
+    def monotonic(self) -> float: ...
+
+    def time_ns(self) -> int: ...
 
 
 class Piece:
     """What was read of one stream: its events, and what to note in a cursor once they are accepted.
 
     ``marks``, ``first_seq``: as in `journal.reader.Lines`; ``lines``: how many. ``gap``: the loss that the one event
-    here tells of. ``window``: the one that the lines were read in.
+    here tells of. ``window``: the one that the lines were read in, the last of them. ``calls``: what is known of the
+    calls after these lines; None where that is what it was before.
     """
 
-    __slots__ = ("events", "first_seq", "gap", "lines", "marks", "stream", "window")
+    __slots__ = ("calls", "events", "first_seq", "gap", "lines", "marks", "stream", "window")
 
     def __init__(
         self,
@@ -46,8 +74,10 @@ class Piece:
         marks: Sequence[tuple[int, int, int, int]] = (),
         gap: Gap | None = None,
         window: Window = (0, 0),
+        calls: Calls | None = None,
     ) -> None:
         self.window = window
+        self.calls = calls
         self.stream = stream
         self.events = events
         self.first_seq = first_seq
@@ -60,10 +90,53 @@ class Piece:
         """Holds an event of our own, and no line of the agent's."""
         return not self.marks
 
-    def with_skipped(self, lines: int) -> Piece:
-        """The same, its first event telling of ``lines`` more left out before it, from the piece before."""
-        events = self.events.with_skipped(lines)
-        return Piece(self.stream, events, self.first_seq, self.lines, self.marks, self.gap, self.window)
+    def with_left(self, left: Left, told: int) -> Piece:
+        """The same, its first event telling of more that were left out before it, as `Events.with_left` has them."""
+        events = self.events.with_left(left, told)
+        return Piece(self.stream, events, self.first_seq, self.lines, self.marks, self.gap, self.window, self.calls)
+
+
+class Held:
+    """The open end of a stream: lines that were read, and wait for what may belong to them.
+
+    ``until``: monotonic; then they wait no more where the journal ends for now. ``window``: the one that the last of
+    them was read in.
+    """
+
+    __slots__ = ("lines", "until", "window")
+
+    def __init__(self, lines: Lines, until: float, window: Window) -> None:
+        self.lines = lines
+        self.until = until
+        self.window = window
+
+
+class Context:
+    """What is carried from one window to the next beside the journal's `State`. Never changed once handed out.
+
+    ``held``, by stream; ``calls``: what the lines so far tell of the calls.
+    """
+
+    __slots__ = ("calls", "held")
+
+    def __init__(self, held: Mapping[int, Held], calls: Calls) -> None:
+        self.held = held
+        self.calls = calls
+
+    @classmethod
+    def begin(cls, calls: Calls = Calls.EMPTY) -> Context:
+        """Where reading begins."""
+        return cls({}, calls)
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Equal for contexts of one run and one state from which the same lines follow.
+
+        What they know of the calls is true of that place, whoever read it, so it may be the one's or the other's.
+        """
+        if not self.held:
+            return ()
+        return tuple(number for stream, held in self.held.items() for number in (stream, held.lines.first_seq))
 
 
 class Follower(Protocol):
@@ -75,7 +148,7 @@ class Follower(Protocol):
 
     def has_room(self) -> bool: ...
 
-    def take_in(self, pieces: Sequence[Piece], after: State, at_end: bool) -> None: ...
+    def take_in(self, pieces: Sequence[Piece], after: State, context: Context, at_end: bool) -> None: ...
 
     def finish(self) -> bool: ...
 
@@ -93,20 +166,28 @@ class Feed:
         keep_lines: bool = False,
         window_bytes: int = WINDOW_BYTES,
         queue_bytes: int = QUEUE_BYTES,
+        multiline: bool = True,
+        filters: Filters | None = None,
+        clock: Clock = time,
     ) -> None:
-        """``keep_lines``: a sink wants them; ``window_bytes``, ``queue_bytes``: as in `Budget`.
+        """``keep_lines``: a sink wants them; ``window_bytes``, ``queue_bytes``: as in `Budget`. ``multiline``: lines
+        that belong together are joined. ``clock``: another one is for tests.
 
         Raises FileNotFoundError when the run holds no readable facts.
         """
         self._reader = RunReader(run, facts, window_bytes)
         self.queue_bytes = queue_bytes
-        self._decoder = Decoder(keep_lines)
+        self._decoder = Decoder(keep_lines, filters)
+        self._multiline = multiline
+        self.clock = clock
         self._followers: list[Follower] = []
-        self._kept: OrderedDict[tuple[int, ...], tuple[list[Piece], State]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, ...], tuple[list[Piece], State, Context]] = OrderedDict()
         self.run = run
+        self._name = os.path.basename(run)
         self.facts = self._reader.facts
         self.dead = False  # its wrapper is gone: nothing will be appended any more
         self.end: End | None = None  # the agent's end, once it was read: nothing follows
+        self.hurried = False  # the drain has begun: nothing is held where the journal ends
         self.gone = False  # somebody removed the run
         self.decoded = 0  # windows
         self.trial: Trial | None = None  # of a worker that is not the run's first
@@ -136,20 +217,26 @@ class Feed:
         self._followers.remove(follower)
         self._kept.clear()
 
-    def share(self, reader: Follower, state: State, pieces: list[Piece], after: State, at_end: bool) -> None:
-        """What ``reader`` has just read from ``state`` on: for all others that stand there too and have room."""
-        key = state.key
+    def share(
+        self,
+        reader: Follower,
+        key: tuple[int, ...],
+        pieces: list[Piece],
+        after: State,
+        context: Context,
+        at_end: bool,
+    ) -> None:
+        """What ``reader`` has just read where it stood: for all others that stand there too and have room."""
         for follower in self._followers:
             if follower is not reader and follower.stands_at(key) and follower.has_room():
-                follower.take_in(pieces, after, at_end)
+                follower.take_in(pieces, after, context, at_end)
                 follower.finish()  # its sender may have nothing to do
                 follower.wake()
 
-    def holds_up(self, reader: Follower, state: State) -> bool:
-        """Whether others that stand at ``state`` too have no room: they would have to decode what follows once more."""
+    def holds_up(self, reader: Follower, key: tuple[int, ...]) -> bool:
+        """Whether others that stand at ``key`` too have no room: they would have to decode what follows once more."""
         if len(self._followers) == 1:
             return False
-        key = state.key
         return any(
             follower is not reader and follower.along and not follower.has_room() and follower.stands_at(key)
             for follower in self._followers
@@ -164,42 +251,118 @@ class Feed:
         """What is at the end of the journal now is its end for good."""
         return self.dead or self.end is not None
 
-    def read(self, state: State) -> tuple[list[Piece], State, bool]:
-        """What follows ``state``, the state after it, and whether the journal ended there for now. Raises OSError."""
-        key = state.key
+    def held_until(self, context: Context) -> float | None:
+        """When lines that are held go though nothing follows, monotonic; None where none are."""
+        if not context.held:
+            return None
+        if self.whole or self.hurried or self.gone:
+            return 0.0
+        return min(held.until for held in context.held.values())
+
+    def read(self, state: State, context: Context) -> tuple[list[Piece], State, Context, bool]:
+        """What follows ``state``, the state and the context after it, and whether the journal ended there for now.
+
+        Raises OSError.
+        """
+        key = (*state.key, *context.key)
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
             return (*kept, False)
         window, after = self._reader.read(state, self.dead)
+        place = self._reader.window(state)
         self.decoded += 1
         self.gone = window.gone
-        pieces = []
+        work = _Reading(context)
         for item in window.items:
             if isinstance(item, Lines):
-                if self.trial is None:
-                    pieces.append(self._decoded(item, self._reader.window(state)))
-                else:
-                    pieces += self._tried(item, self._reader.window(state), self.trial)
+                self._take(work, item, place)
             elif isinstance(item, Gap):
-                pieces.append(Piece(item.stream, gap_notice(item), gap=item))
+                self._let_go(work, item.stream)
+                work.pieces.append(Piece(item.stream, gap_notice(item), gap=item))
             else:
+                for stream in (*work.held,):
+                    self._let_go(work, stream)
                 self.end = item
-        if pieces:
-            self._kept[key] = (pieces, after)
+        if work.held:
+            self._let_go_in_time(work, window)
+        following = work.context(context)
+        if work.pieces:
+            self._kept[key] = (work.pieces, after, following)
             if len(self._kept) > KEPT_WINDOWS:
                 self._kept.popitem(last=False)
-        return pieces, after, window.at_end
+        return work.pieces, after, following, window.at_end
 
-    def _decoded(self, item: Lines, window: Window) -> Piece:
-        events = self._decoder.decode(_batch(item))
-        return Piece(item.stream, events, item.first_seq, len(item.lines), item.marks, window=window)
+    def _take(self, work: _Reading, item: Lines, window: Window) -> None:
+        """Lines of a window, behind those that are held of their stream."""
+        held = work.held.get(item.stream)
+        if held is not None:
+            if held.lines.first_seq + len(held.lines.lines) == item.first_seq:
+                del work.held[item.stream]
+                item = _in_a_row(held.lines, item)
+            else:
+                self._let_go(work, item.stream)
+        if self.trial is None:
+            self._join(work, item, window, held)
+        else:
+            self._try(work, item, window, held, self.trial)
 
-    def _tried(self, item: Lines, window: Window, trial: Trial) -> list[Piece]:
+    def _join(self, work: _Reading, item: Lines, window: Window, before: Held | None) -> None:
+        """Hold what may go on, decode the others. ``before``: what was held of the stream."""
+        if not self._multiline:
+            self._decode(work, item, window, ())
+            return
+        grouping = group(item.lines, item.parts)
+        groups, start = grouping.groups, grouping.open_from
+        if start is not None:
+            groups = [(first, end) for first, end in groups if end <= start]
+            cut, following = item.first_seq + start, item.first_seq + len(item.lines)
+            tail = _portion(item, cut, following) if start else item
+            until = self._waits_until(tail)
+            if before is not None and before.lines.first_seq == cut:
+                until = min(until, before.until)
+            work.held[item.stream] = Held(tail, until, window)
+            if not start:
+                return
+            item = _portion(item, item.first_seq, cut)
+        self._decode(work, item, window, groups)
+
+    def _waits_until(self, lines: Lines) -> float:
+        """Monotonic; the wall clock, by which the capture is known, may have been set since."""
+        age = (self.clock.time_ns() - lines.marks[0][1]) / 1e9
+        return self.clock.monotonic() + JOIN_SECONDS - min(max(age, 0.0), JOIN_SECONDS)
+
+    def _let_go(self, work: _Reading, stream: int) -> None:
+        """What is held of the stream is all that belongs together."""
+        held = work.held.pop(stream, None)
+        if held is None:
+            return
+        item, count = held.lines, len(held.lines.lines)
+        last = item.first_seq + count - 1
+        with nullcontext() if self.trial is None else self.trial.at(self._name, stream, held.window, last):
+            self._decode(work, item, held.window, [(0, count)] if count > 1 else ())
+
+    def _let_go_in_time(self, work: _Reading, window: Read) -> None:
+        """What has waited long enough where the window ended."""
+        at_once = window.at_end and (self.whole or self.hurried or window.gone)
+        now = self.clock.monotonic() if window.at_end else 0.0
+        newest_ns = max((item.marks[-1][1] for item in window.items if isinstance(item, Lines)), default=0)
+        for stream, held in (*work.held.items(),):
+            passed = newest_ns - held.lines.marks[0][1] >= JOIN_SECONDS * 1e9
+            if at_once or passed or (window.at_end and held.until <= now):
+                self._let_go(work, stream)
+
+    def _decode(self, work: _Reading, item: Lines, window: Window, groups: Sequence[tuple[int, int]]) -> None:
+        events, calls = self._decoder.follow(_batch(item, groups), work.calls)
+        work.calls = calls
+        work.pieces.append(
+            Piece(item.stream, events, item.first_seq, len(item.lines), item.marks, window=window, calls=calls)
+        )
+
+    def _try(self, work: _Reading, item: Lines, window: Window, held: Held | None, trial: Trial) -> None:
         """The same after a worker's death; lines that it died of again and again are plain text, or a loss."""
-        run, stream, following = os.path.basename(self.run), item.stream, item.first_seq + len(item.lines)
+        run, stream, following = self._name, item.stream, item.first_seq + len(item.lines)
         plain_end = min(trial.plain_until(run, stream, window) + 1, following)
-        pieces: list[Piece] = []
         first = item.first_seq
         for dropped, same in groupby(range(first, plain_end), lambda seq: trial.is_dropped(run, stream, seq)):
             end = first + len(list(same))
@@ -207,18 +370,19 @@ class Feed:
             if dropped:
                 _, wall_ns, segment, offset = some.marks[-1]
                 gap = Gap(stream, first, end - 1, WORKER_DIED, wall_ns, segment, offset)
-                pieces.append(Piece(stream, gap_notice(gap), gap=gap))
+                work.pieces.append(Piece(stream, gap_notice(gap), gap=gap))
             else:
-                events = plain(_batch(some), lambda line: trial.at(run, stream, window, line, line))
-                pieces.append(Piece(stream, events, first, end - first, some.marks, window=window))
+                events = plain(
+                    _batch(some), lambda line: trial.at(run, stream, window, line, line), self._decoder.filters
+                )
+                work.pieces.append(Piece(stream, events, first, end - first, some.marks, window=window))
             first = end
-        rest = _portion(item, first, following) if pieces else item
+        rest = _portion(item, first, following) if first > item.first_seq else item
         if rest.lines:
             with trial.at(run, stream, window, following - 1):
-                pieces.append(self._decoded(rest, window))
-        return pieces
+                self._join(work, rest, window, held)
 
-    def closing(self, captured: int, delivered: int, filtered: int, dropped: dict[str, int]) -> Piece:
+    def closing(self, captured: int, delivered: int, filtered: Left, dropped: dict[str, int]) -> Piece:
         """The run's last event, once all is read: how the agent ended, and what became of its lines at one sink."""
         info, wall_ns, note = {}, time.time_ns(), None
         if self.end is not None:
@@ -244,9 +408,34 @@ class Feed:
         return lines, False
 
 
-def _batch(item: Lines) -> Batch:
+class _Reading:
+    """What has come of a window so far."""
+
+    __slots__ = ("calls", "held", "pieces")
+
+    def __init__(self, context: Context) -> None:
+        self.pieces: list[Piece] = []
+        self.held = dict(context.held)
+        self.calls = context.calls
+
+    def context(self, before: Context) -> Context:
+        """After the window."""
+        if not (self.held or before.held) and self.calls is before.calls:
+            return before
+        return Context(self.held, self.calls)
+
+
+def _batch(item: Lines, groups: Sequence[tuple[int, int]] = ()) -> Batch:
     times = [(index, wall_ns) for index, wall_ns, _, _ in item.marks]
-    return Batch(item.stream, item.lines, item.first_seq, times, item.parts)
+    return Batch(item.stream, item.lines, item.first_seq, times, item.parts, groups)
+
+
+def _in_a_row(one: Lines, other: Lines) -> Lines:
+    """Both as one: the numbers of the other go on where those of the one end."""
+    count = len(one.lines)
+    marks = one.marks + [(index + count, *place) for index, *place in other.marks]
+    parts = {**one.parts, **{index + count: part for index, part in other.parts.items()}}
+    return Lines(one.stream, one.first_seq, one.lines + other.lines, marks, parts)  # type: ignore[arg-type]
 
 
 def _portion(item: Lines, first: int, following: int) -> Lines:
@@ -280,7 +469,7 @@ def loss_notice(
 ) -> Events:
     """An event of our own: lines ``first_seq`` to ``last_seq`` of ``stream`` will not come.
 
-    ``skipped``: empty lines left out before and among them, which no other event tells of; ``inner``: those among them.
+    ``skipped``: lines left out before and among them, which no other event tells of; ``inner``: those among them.
     """
     lost = last_seq - first_seq + 1 - inner
     name = STREAM_NAMES[stream]
@@ -292,6 +481,8 @@ def loss_notice(
     return Events.notice(name, wall_ns // 1_000_000, "warning", message, fields)
 
 
+LEFT_OUT = dict(zip(LEFT_REASONS, ("empty", "below SHIPPER_LEVEL", "matching SHIPPER_EXCLUDE"), strict=True))
+
 END_FIELDS = ("exit_status", "signal", "oom", "failed")
 
 
@@ -301,18 +492,17 @@ def closing_notice(
     wall_ns: int,
     captured: int,
     delivered: int,
-    filtered: int,
+    filtered: Left,
     dropped: dict[str, int],
 ) -> Events:
     """An event of our own: the run is over. Unless something is wrong, ``captured`` is the sum of the others."""
     fields: dict[str, object] = {name: end[name] for name in END_FIELDS if name in end}
     if not fields:
         fields["exit_status"] = "unknown"
-    fields |= {"captured": captured, "delivered": delivered, "filtered": filtered, "dropped": dict(dropped)}
+    fields |= {"captured": captured, "delivered": delivered, "filtered": sum(filtered), "dropped": dict(dropped)}
     ended = ending.in_words(end, note)
     counts = [f"{captured:,} {'line' if captured == 1 else 'lines'} captured", f"{delivered:,} delivered"]
-    if filtered:
-        counts.append(f"{filtered:,} empty")
+    counts += [f"{lines:,} {why}" for why, lines in zip(LEFT_OUT.values(), filtered, strict=True) if lines]
     counts += [f"{lines:,} lost ({reason})" for reason, lines in sorted(dropped.items())]
     message = f"{ended[0].upper()}{ended[1:]}: {', '.join(counts)}."
     level = "error" if ending.is_trouble(end) else "info"

@@ -27,6 +27,7 @@ from shipper.delivery.source import (
     bytes_of,
     count_of,
     halves,
+    last_of,
     lines_in,
     portion,
     seq_of,
@@ -176,6 +177,7 @@ class Sender:
         if known and known.get("state") != source.health["state"]:
             source.note()
         source.wake = self.wake
+        source.feed.hurried = source.feed.hurried or self._deadline is not None
         self._due[source] = 0.0
         self._wake.set()
 
@@ -204,6 +206,8 @@ class Sender:
             self._resting.clear()  # what has come since is to be read
         self._deadline = deadline
         self._interval = self._slowed = 0.0
+        for source in self._sources:
+            source.feed.hurried = True
         self._hurry.set()
         self._wake.set()
 
@@ -265,7 +269,10 @@ class Sender:
         wait: float | None = None
         for source in self._sources:
             try:
+                held = source.held_seconds()
                 if not source.has_pending():
+                    if held is not None:
+                        wait = held if wait is None else min(wait, held)
                     continue
                 until, unread = self._resting.get(source, (0.0, 0))
                 rest = until - now
@@ -275,12 +282,15 @@ class Sender:
                     continue
                 left = self._due[source] - now
                 full_bytes = self._limits.target_body_bytes if self._slowed > self._interval else FULL_BYTES
-                alone = source.last_words and not self._slowed  # nothing comes that it could wait for
+                # nothing comes that it could wait for, or it has waited
+                alone = (source.last_words or held == 0.0) and not self._slowed
                 if left <= 0 or self._deadline is not None or alone or source.fills(max_events, full_bytes):
                     # in turn: a long backlog of an old run does not hold up the live one, nor the other way round
                     self._sources.remove(source)
                     self._sources.append(source)
                     return source, None
+                if held is not None and not self._slowed:
+                    left = min(left, held)
             except OSError as error:
                 self._journal_failed(error)
                 left = 1.0
@@ -304,7 +314,8 @@ class Sender:
             self._journal_failed(error)
             await asyncio.sleep(1.0)
             return
-        if count_of(parts) < limits.max_events:  # else more was there at that moment: it goes at once too
+        # else more was there at that moment: it goes at once too; and what is held has its own time
+        if count_of(parts) < limits.max_events and (parts or not source.holds):
             self._due[source] = started + self.interval
         if parts:
             self._begin(source, parts)
@@ -564,7 +575,7 @@ class Sender:
                 if part.piece is piece and (seq := seq_of(part, index)) <= trial.plain_until(*place):
                     with trial.at(*place, seq, seq):
                         encode([(piece.events, index, index + 1)], now_ms)
-        last = max(seq_of(part, part.end - 1) for part in parts if part.piece is piece)
+        last = max(last_of(part, part.end - 1) for part in parts if part.piece is piece)
         with trial.at(*place, last):
             return encode([part.slice() for part in parts], now_ms)
 
@@ -778,7 +789,7 @@ class Sender:
             return
         self._health.failed(f"it did not take a line ({why})")
         piece = part.piece
-        first, last = seq_of(part, part.start), seq_of(part, part.end - 1)
+        first, last = seq_of(part, part.start), last_of(part, part.end - 1)
         reason = f"{self.title} did not take it ({why})" if first == last else f"{self.title} did not take them ({why})"
         skipped = [skipped_at(part, index) for index in range(part.start, part.end)]
         source.owe(piece.stream, self._clock.time_ns(), first, last, sum(skipped), sum(skipped[1:]), reason)

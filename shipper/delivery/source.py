@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from shipper.delivery.feed import Piece, loss_notice
+from shipper.delivery.feed import Context, Piece, loss_notice
+from shipper.journal.facts import dump_json
 from shipper.journal.reader import State
+from shipper.lines.calls import Calls
+from shipper.lines.events import LEFT_REASONS, NONE_LEFT, Left, both
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +28,10 @@ MAX_OWED = 40  # announcements that a cursor has room for beside all else, some 
 
 TRIAL_FLUSH_SECONDS = 0.05  # a commit takes 0.1 ms, and 5 between two; a frozen disk is not waited for
 
-COUNTERS = ("delivered", "empty", "events", "moved", "repeats", "requests", "retried", "sent_bytes", "truncated")
+CALLS_BYTES = 2048  # JSON of what is known of the calls, in a cursor that holds hardly an announcement beside it
+CALLS_OWED = 4
+
+COUNTERS = ("delivered", "events", "moved", "repeats", "requests", "retried", "sent_bytes", "truncated")
 
 
 class Part:
@@ -88,7 +94,8 @@ def halves(parts: list[Part]) -> tuple[list[Part], list[Part]]:
 
 class Source:
     """``adopted``: the run of a dead wrapper. ``dropped``: lines not sent, by reason. ``health``: its sender's, of all
-    its sources, committed beside the counters for whoever looks at the files.
+    its sources, committed beside the counters for whoever looks at the files. ``left_out``: lines not to be sent, by
+    reason (`lines.events.LEFT_REASONS`).
 
     ``under_way``: requests that were taken and are neither accepted, dropped nor put back. ``along``: it wants what the
     other sinks read, since it goes on soon. ``filling``: it is reading, until it has what `wants`
@@ -107,21 +114,26 @@ class Source:
         self.wake: Callable[[], None] = lambda: None
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.dropped: dict[str, int] = {}
+        self.left_out = dict.fromkeys(LEFT_REASONS, 0)
         self.health: dict[str, Any] = {}
         self._cursor = cursor
         self._committer = committer
         self._pieces: deque[Part] = deque()
         self._queued_bytes = 0
-        self._skipped = {1: 0, 2: 0}  # empty lines read and not yet told
+        self._skipped = {1: 0, 2: 0}  # lines left out, read and not yet told
         self._carried = {1: 0, 2: 0}  # of these, the ones that the cursor has passed
-        self._passed: dict[int, tuple[int, int, int]] = {}  # where stretches of empty lines alone end: place and number
+        self._untold: dict[int, Left] = {1: NONE_LEFT, 2: NONE_LEFT}  # and those that are not yet counted
+        self._passed: dict[int, tuple[int, int, int]] = {}  # where stretches of such lines alone end: place and number
         self._positions: dict[str, list[int]] = {"1": [0, 0, 1], "2": [0, 0, 1]}
         self._owed: dict[Piece, tuple[int, ...]] = {}  # announcements of lines dropped for good, until accepted
         self._state = State.start()
+        self._calls = Calls.EMPTY  # what is known of them where the cursor stands
+        self._noted: tuple[Calls, object] = (self._calls, None)  # the same as a cursor has it, None for nothing
         self._exhausted = False
         self._came = False  # something was read since the last `take`, by this source or for it
         self._closing = False  # the closing event was queued: every line is accepted
         self._restore(cursor.values)
+        self._context = Context.begin(self._calls)
         feed.follow(self)
 
     def _restore(self, values: dict[str, Any] | None) -> None:
@@ -136,6 +148,8 @@ class Source:
             carried = values.get("carried", {})
             self._carried = {stream: int(carried.get(str(stream), 0)) for stream in (1, 2)}
             self._skipped = dict(self._carried)
+            left_out = values.get("left_out", {"empty": values.get("empty", 0)})  # until 0.1 there were no others
+            self.left_out = {reason: int(left_out.get(reason, 0)) for reason in LEFT_REASONS}
             self.dropped = {str(reason): int(lines) for reason, lines in values.get("dropped", {}).items()}
             for stream, *numbers in reversed(values.get("owed", ())):
                 wall_ns, first, last, skipped, inner = map(int, numbers)
@@ -145,12 +159,32 @@ class Source:
             self._positions = {"1": [0, 0, 1], "2": [0, 0, 1]}
             self._carried, self._skipped = {1: 0, 2: 0}, {1: 0, 2: 0}
         self.complete = bool(values.get("complete"))
+        try:
+            self._calls = Calls.from_cursor(values["calls"])
+        except (AttributeError, LookupError, TypeError, ValueError):
+            self._calls = Calls.EMPTY
+
+    @property
+    def _key(self) -> tuple[int, ...]:
+        """Where it stands, for its feed."""
+        return (*self._state.key, *self._context.key)
+
+    def held_seconds(self) -> float | None:
+        """How long lines still wait for what may belong to them, though nothing follows; None where none do."""
+        if not self._context.held:
+            return None
+        until = self.feed.held_until(self._context)
+        return None if until is None else max(0.0, until - self.feed.clock.monotonic())
 
     def has_pending(self) -> bool:
         """Whether there is something to send, or to read. Costs two system calls, and no reading. Raises OSError."""
         if self._pieces:
             return True
-        if self.complete or self._exhausted or (self.feed.whole and self.feed.gone):
+        if self.complete or self._exhausted:
+            return False
+        if self.held_seconds() == 0.0:
+            return True
+        if self.feed.whole and self.feed.gone:
             return False
         # one that is over has an end, which takes a look to see: another sink's window does not tell of it
         return self.feed.whole or self.feed.available(self._state) > 0
@@ -178,13 +212,13 @@ class Source:
 
     def outruns(self) -> bool:
         """Whether reading on leaves sinks in step behind, which have no room yet."""
-        return self.feed.holds_up(self, self._state)
+        return self.feed.holds_up(self, self._key)
 
     def take(self, max_events: int, max_bytes: int, extra_bytes: float = 0.0) -> list[Part]:
         """The next request: at most so many events, of lines of at most so many bytes in all.
 
         ``extra_bytes`` count for each besides its line. Reads a few windows at most, so it may come back with nothing
-        though more is there: empty lines are no events. Raises OSError.
+        though more is there: lines that are left out or held are no events. Raises OSError.
         """
         taken: list[Part] = []
         events = windows = 0
@@ -213,25 +247,34 @@ class Source:
             events += part.count
             size += part.bytes + extra_bytes * part.count
             self._queued_bytes -= part.bytes
-        # not by what is left of it: empty lines wait for the requests before them, and a torn frame at the end of the
-        # journal is there to be read for ever
+        # not by what is left of it: lines left out wait for the requests before them, and a torn frame at the end of
+        # the journal is there to be read for ever
         self.moved, self._came = self._came, False
         if not taken:
-            self._pass_empty_lines()
+            self._pass_left_out()
         return taken
 
-    def _pass_empty_lines(self) -> None:
+    def _pass_left_out(self) -> None:
         """A restart need not read them again, once everything before them is accepted."""
         if self.under_way or not self._passed:
             return
         for stream, (segment, offset, following) in self._passed.items():
             position = self._positions[str(stream)]
-            empty = following - position[2]
-            self.counters["empty"] += empty
-            self._carried[stream] += empty
+            lines = following - position[2]
+            self._leave_out(lines, self._untold[stream])
+            self._untold[stream] = NONE_LEFT
+            self._carried[stream] += lines
             position[:] = [segment, offset, following]
         self._passed.clear()
+        self._calls = self._context.calls
         self._commit()
+
+    def _leave_out(self, lines: int, left: Left) -> None:
+        """Count so many lines that were neither sent nor lost. ``left``: the same by reason, as they were read."""
+        _, level, exclude = left
+        self.left_out["level"] += level
+        self.left_out["exclude"] += exclude
+        self.left_out["empty"] += lines - level - exclude
 
     def read(self) -> bool:
         """Read a window; False when there is none for now. Raises OSError."""
@@ -239,14 +282,14 @@ class Source:
             return False
         if self.feed.trial is not None and self.feed.trial.careful:
             self.flush()
-        before = self._state
-        pieces, after, at_end = self.feed.read(before)
-        self.feed.share(self, before, pieces, after, at_end)
-        self.take_in(pieces, after, at_end)
+        key = self._key
+        pieces, after, context, at_end = self.feed.read(self._state, self._context)
+        self.feed.share(self, key, pieces, after, context, at_end)
+        self.take_in(pieces, after, context, at_end)
         return bool(pieces) or not at_end
 
     def stands_at(self, key: tuple[int, ...]) -> bool:
-        return not (self.complete or self._exhausted) and self._state.key == key
+        return not (self.complete or self._exhausted) and self._key == key
 
     def has_room(self) -> bool:
         if not self.along:
@@ -254,26 +297,34 @@ class Source:
         queued = sum(part.weight for part in self._pieces)
         return queued < self.feed.queue_bytes or (self.filling is not None and self.wants(*self.filling))
 
-    def take_in(self, pieces: Sequence[Piece], after: State, at_end: bool) -> None:
+    def take_in(self, pieces: Sequence[Piece], after: State, context: Context, at_end: bool) -> None:
         """What follows in the journal, read by this source or by another one that stood where it stands."""
-        self._state = after
-        self._came = self._came or bool(pieces) or not at_end
+        self._came = self._came or bool(pieces) or not at_end or context.key != self._context.key
+        self._state, self._context = after, context
         for piece in pieces:
-            events = piece.events
-            if self._skipped[piece.stream] and events.count:
-                piece = piece.with_skipped(self._skipped[piece.stream])
-                self._skipped[piece.stream] = 0
-            self._skipped[piece.stream] += events.trailing_skipped
+            events, stream = piece.events, piece.stream
+            if self._skipped[stream] and events.count:
+                untold = self._untold[stream]
+                piece = piece.with_left(untold, self._skipped[stream] - sum(untold))
+                self._skipped[stream], self._untold[stream] = 0, NONE_LEFT
+            if events.trailing is not NONE_LEFT:
+                self._skipped[stream] += sum(events.trailing)
+                self._untold[stream] = both(self._untold[stream], events.trailing)
             if piece.events.count:
                 part = Part(piece, 0, piece.events.count)
                 self._pieces.append(part)
                 self._queued_bytes += part.bytes
-                self._passed.pop(piece.stream, None)
+                self._passed.pop(stream, None)
             elif piece.gap is None:
                 _, _, segment, offset = piece.marks[-1]
-                self._passed[piece.stream] = (segment, offset, piece.first_seq + piece.lines)
+                self._passed[stream] = (segment, offset, piece.first_seq + piece.lines)
         if at_end and self.feed.whole and not self.feed.gone:
             self._exhausted = True
+
+    @property
+    def holds(self) -> bool:
+        """Lines wait for what may belong to them."""
+        return bool(self._context.held)
 
     @property
     def queued(self) -> bool:
@@ -328,20 +379,22 @@ class Source:
         if piece.gap is not None:
             gap = piece.gap
             self.dropped[gap.reason] = self.dropped.get(gap.reason, 0) + gap.last_seq - gap.first_seq + 1
-            self.counters["empty"] += gap.first_seq - position[2]  # directly before the loss, and told with it
+            # directly before the loss, and told with it
+            self._leave_out(gap.first_seq - position[2], piece.events.left_in(0, 1))
             self._carried[piece.stream] = 0
             position[:] = [gap.segment, gap.offset, gap.last_seq + 1]
             return
         if piece.own:
             self._owed.pop(piece, None)
             return  # an event of our own that stands for no place
-        seq = seq_of(part, part.end - 1)
-        following = seq + 1
-        mark = next(mark for mark in reversed(piece.marks) if mark[0] <= seq - piece.first_seq)
-        # numbers run on without gaps but for losses, so what was neither sent nor lost was empty
-        self.counters["empty"] += following - position[2] - part.count
-        position[:] = [mark[2], mark[3], following]
+        last = last_of(part, part.end - 1)
+        mark = next(mark for mark in reversed(piece.marks) if mark[0] <= last - piece.first_seq)
+        # numbers run on without gaps but for losses, so what was neither sent nor lost was left out
+        self._leave_out(last + 1 - position[2] - lines_in(part), piece.events.left_in(part.start, part.end))
+        position[:] = [mark[2], mark[3], last + 1]
         self._carried[piece.stream] = 0
+        if piece.calls is not None and part.end == piece.events.count:
+            self._calls = piece.calls
 
     @property
     def drained(self) -> bool:
@@ -360,17 +413,16 @@ class Source:
         """
         if self.complete or not self._exhausted or self._pieces or self.under_way:
             return self.complete
-        trailing = sum(self._skipped.values()) - sum(self._carried.values())  # empty lines that no event followed
+        trailing = both(*self._untold.values())  # no event followed
         if self._closing:
             self.complete = True
             self._passed.clear()
-            self.counters["empty"] += trailing
+            self._leave_out(sum(trailing), trailing)
             self._commit()
             return True
         self._closing = True
-        counters = self.counters
-        filtered = counters["empty"] + trailing
-        piece = self.feed.closing(self._state.lines, counters["delivered"], filtered, self.dropped)
+        counted = (self.left_out["empty"], self.left_out["level"], self.left_out["exclude"])
+        piece = self.feed.closing(self._state.lines, self.counters["delivered"], both(counted, trailing), self.dropped)
         part = Part(piece, 0, 1)
         self._pieces.append(part)
         self._queued_bytes += part.bytes
@@ -389,11 +441,17 @@ class Source:
             return  # rather lines that come again after a kill than some that nobody ever tells of
         values: dict[str, Any] = {"streams": {name: list(place) for name, place in self._positions.items()}}
         values |= self.counters
+        values["left_out"] = dict(self.left_out)
         values["dropped"] = dict(self.dropped)
         values["carried"] = {str(stream): lines for stream, lines in self._carried.items()}
         values["complete"] = self.complete
         values["owed"] = [list(owed) for owed in self._owed.values()]
         values["health"] = dict(self.health)
+        if self._calls is not self._noted[0]:
+            calls = self._calls.to_cursor()
+            self._noted = (self._calls, calls if len(dump_json(calls)) <= CALLS_BYTES else None)
+        if self._noted[1] and len(self._owed) <= CALLS_OWED:
+            values["calls"] = self._noted[1]
         self._committer.submit(self._cursor, values)
 
     def undelivered(self, seconds: float) -> tuple[int, bool]:
@@ -415,14 +473,19 @@ def _fitting(sizes: Sequence[int], start: int, end: int, room: float, extra: flo
 
 
 def seq_of(part: Part, index: int) -> int:
-    """The number of the line of event ``index`` of the part's piece."""
+    """The number of the (first) line of event ``index`` of the part's piece."""
     seq = part.piece.events.records[index]["seq"]
     assert isinstance(seq, int)  # noqa: S101 (for the type checker: ours in every record that is not our own event)
     return seq
 
 
+def last_of(part: Part, index: int) -> int:
+    """The number of the last line of event ``index`` of the part's piece."""
+    return seq_of(part, index) + part.piece.events.lines_in(index, index + 1) - 1
+
+
 def skipped_at(part: Part, index: int) -> int:
-    """Empty lines that were left out before event ``index`` of the part's piece."""
+    """Lines that were left out before event ``index`` of the part's piece."""
     skipped = part.piece.events.records[index].get("skipped", 0)
     assert isinstance(skipped, int)  # noqa: S101 (as in seq_of)
     return skipped
@@ -430,4 +493,4 @@ def skipped_at(part: Part, index: int) -> int:
 
 def lines_in(part: Part) -> int:
     """Lines of the agent's that the part's events hold; our own events hold none."""
-    return 0 if part.piece.own else part.count
+    return 0 if part.piece.own else part.piece.events.lines_in(part.start, part.end)

@@ -11,11 +11,14 @@ What a line becomes:
   objects nested too deep for the parser (1,024). Broken UTF-8 is replaced, a carriage return at the end is cut.
 - An empty line, or one of blanks only, is left out and counted in `skipped`.
 - A piece of an over-long line is text, never parsed and never left out.
+- Lines that belong together (`Batch.groups`) are one event: its message is theirs, a line each; time and fields are the
+  first one's. It has `lines`, and where an exception is told of, level error, `error.kind`, `error.message` and
+  `error.stack`.
 - A message that is itself a JSON object with names of ours in it begins with `json: `. Datadog and New Relic parse such
   a message into attributes, which would then take the place of ours.
 
 Integers beyond 64 bits arrive as doubles, and the last of equal names wins (orjson's rules). Nothing here raises for
-any bytes, and nothing is carried from one batch to the next but caches.
+any bytes, and nothing is carried from one batch to the next but caches and what `Decoder.follow` is given.
 
 How it is fast (us a JSON line of LiveKit's, 400 B; tests/bench/bench_lines.py gives totals). Lines are sorted out by
 their first and last byte, in C. Up to 128 objects are parsed as one array: 0.48, against 0.56 one by one; between each
@@ -33,14 +36,15 @@ import itertools
 import re
 from operator import itemgetter
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from shipper.journal.numbering import STREAM_NAMES
 from shipper.lines.deep import json_text
-from shipper.lines.events import Events, Record
-from shipper.lines.levels import EXACT, INFO, level_of
+from shipper.lines.events import NONE_LEFT, Events, Left, Record
+from shipper.lines.joining import describe
+from shipper.lines.levels import ERROR, EXACT, INFO, level_of
 from shipper.lines.names import CLAIMED, JOB_NAMES, LEVEL_NAMES, MESSAGE_NAMES, MOVED, TIME_NAMES
 from shipper.lines.times import NEAR_MS, Times
 
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from shipper.lines.batch import Batch
+    from shipper.lines.calls import Calls
 
 _CHUNK = 128  # objects
 _MAX_PLANS = 1024
@@ -56,13 +61,14 @@ _MAX_PLAN_NAMES = 64  # an object with more names gets no plan kept: they would 
 _BRACE, _SPACE, _CR = b"{ \r"
 _MAY_BE_ANYTHING = frozenset({"message", "msg"})  # the others are a message only where they are text
 
-_TEXT, _OBJECT, _ODD, _PIECE, _EMPTY = range(5)
-"""Kinds of lines. `_ODD` begins with a blank or control character, ends with a carriage return, or is empty."""
+_TEXT, _OBJECT, _ODD, _PIECE, _EMPTY, _JOINED = range(6)
+"""Kinds of lines. `_ODD` begins with a blank or control character, ends with a carriage return, or is empty. `_JOINED`
+belongs to the event of the line before it."""
 _KIND = bytes(_OBJECT if byte == _BRACE else _ODD if byte <= _SPACE else _TEXT for byte in range(256))
 _IS_OBJECT = bytes(kind == _OBJECT for kind in range(256))
 _IS_ODD = bytes(kind == _ODD for kind in range(256))
-_IS_KEPT = bytes(kind != _EMPTY for kind in range(256))
-_EMPTY_RUN = re.compile(bytes([_EMPTY]) + b"+")
+_IS_KEPT = bytes(kind not in (_EMPTY, _JOINED) for kind in range(256))
+_GONE_RUN = re.compile(b"[%c%c]+" % (_EMPTY, _JOINED))
 _first, _last = itemgetter(0), itemgetter(-1)
 _NOT_YET: Record = {}
 """Stands in ``records`` for what is still to be read. Never changed."""
@@ -122,16 +128,42 @@ class Plan:
             self.first = (*three, tuple(move for move in moves if move[0] not in three))
 
 
+class Filters(Protocol):
+    """What the user wants changed, and left out."""
+
+    def apply(self, records: list[Record], levels: list[int]) -> bytes | None:
+        """Changes records in place. A verdict each: 0, or the index into `events.LEFT_REASONS` of why it is left out.
+
+        None where all are kept.
+        """
+
+
 class Decoder:
     """Holds caches, so one a process. Not for several threads. ``keep_lines``: its events hold the lines too."""
 
-    def __init__(self, keep_lines: bool = False) -> None:
+    def __init__(self, keep_lines: bool = False, filters: Filters | None = None) -> None:
         self._keep_lines = keep_lines
+        self.filters = filters
         self._times = Times()
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     def decode(self, batch: Batch) -> Events:
-        """One event a line that is not empty, in order."""
+        """One event a line that is not empty, nor left out nor joined, in order."""
+        return self._filtered(self._events(batch))
+
+    def follow(self, batch: Batch, calls: Calls) -> tuple[Events, Calls]:
+        """The same with what is known of the calls from the lines before, and what is known after these."""
+        events = self._events(batch)
+        after = calls.follow(events)
+        return self._filtered(events), after
+
+    def _filtered(self, events: Events) -> Events:
+        if self.filters is None:
+            return events
+        verdicts = self.filters.apply(events.records, events.levels)
+        return events if verdicts is None else events.without(verdicts)
+
+    def _events(self, batch: Batch) -> Events:
         work = _Work(batch)
         self._times.begin(work.captures)
         lines, kinds = _sorted_out(batch)
@@ -147,20 +179,47 @@ class Decoder:
         for start in range(0, len(where), _CHUNK):
             self._take_apart(work, *_parsed(work, where[start : start + _CHUNK], texts[start : start + _CHUNK]))
 
-        records, levels, sizes, trailing = work.records, work.levels, list(map(len, work.lines)), 0
+        records, levels, sizes = work.records, work.levels, list(map(len, work.lines))
         kept_lines = work.lines if self._keep_lines else None
-        if _EMPTY in kinds:
-            kept, skips, trailing = _left_out(kinds)
+        counts: list[int] | None = None
+        left: dict[int, Left] = {}
+        trailing = NONE_LEFT
+        if batch.groups:
+            counts = [1] * len(lines)
+            kinds = bytearray(kinds)
+            kept_lines = kept_lines and kept_lines.copy()
+            for start, end in batch.groups:
+                self._join(work, start, end)
+                kinds[start + 1 : end] = bytes([_JOINED]) * (end - start - 1)
+                counts[start] = end - start
+                sizes[start] = sum(sizes[start:end])
+                if kept_lines is not None:
+                    kept_lines[start] = b"\n".join(kept_lines[start:end])
+        if batch.groups or _EMPTY in kinds:
+            kept, left, trailing = _left_out(kinds)
             records, levels = list(itertools.compress(records, kept)), list(itertools.compress(levels, kept))
             sizes = list(itertools.compress(sizes, kept))
+            counts = list(itertools.compress(counts, kept)) if counts is not None else None
             kept_lines = list(itertools.compress(kept_lines, kept)) if kept_lines is not None else None
-            for index, skipped in skips.items():
-                records[index]["skipped"] = skipped
+            for index, skipped in left.items():
+                records[index]["skipped"] = sum(skipped)
         return Events(
             STREAM_NAMES[batch.stream], records, levels, sizes,
-            trailing_skipped=trailing, floor_ms=self._times.oldest_ms, ceiling_ms=self._times.newest_ms,
-            lines=kept_lines,
+            floor_ms=self._times.oldest_ms, ceiling_ms=self._times.newest_ms,
+            lines=kept_lines, counts=counts, left=left, trailing=trailing,
         )  # fmt: skip
+
+    def _join(self, work: _Work, start: int, end: int) -> None:
+        """Makes the first one's record that of all, and the level that of what they tell."""
+        record = work.records[start]
+        message = "\n".join([str(some["message"]) for some in work.records[start:end]])
+        problem = describe(message)
+        if problem is not None:
+            work.levels[start] = max(work.levels[start], ERROR)
+            record["error.kind"], record["error.message"] = problem.kind, problem.message
+            record["error.stack"] = problem.stack
+        record["message"] = _guarded(message)
+        record["lines"] = end - start
 
     def _take_apart(self, work: _Work, places: list[int], objects: list[Record]) -> None:
         """Makes records of the objects, in place, and puts them and their levels where their lines stand."""
@@ -339,6 +398,13 @@ def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
         kinds = bytearray(_ODD if not line or line[-1] == _CR else _KIND[line[0]] for line in lines)
     for index in batch.parts:
         kinds[index] = _PIECE
+    if batch.groups:
+        lines = lines.copy()
+        for start, end in batch.groups:
+            kinds[start + 1 : end] = bytes([_TEXT]) * (end - start - 1)
+            if not lines[start].strip():
+                kinds[start] = _TEXT
+            lines[start + 1 : end] = [line.removesuffix(b"\r") for line in lines[start + 1 : end]]
     if _ODD in kinds:
         lines = lines.copy()
         for index in itertools.compress(range(len(lines)), kinds.translate(_IS_ODD)):
@@ -452,17 +518,19 @@ def _put_pinos(
         all_records[index] = found
 
 
-def _left_out(kinds: bytes | bytearray) -> tuple[bytes | bytearray, dict[int, int], int]:
-    """Which lines are kept, what the kept ones have to skip, and how many empty ones follow the last."""
-    skips: dict[int, int] = {}
+def _left_out(kinds: bytes | bytearray) -> tuple[bytes | bytearray, dict[int, Left], Left]:
+    """Which lines are kept, how many empty ones were before the kept ones, and how many follow the last."""
+    left: dict[int, Left] = {}
     gone = 0
-    for run in _EMPTY_RUN.finditer(kinds):
+    for run in _GONE_RUN.finditer(kinds):
         start, end = run.span()
+        empty = kinds.count(_EMPTY, start, end)
         if end == len(kinds):
-            return kinds.translate(_IS_KEPT), skips, end - start
-        skips[start - gone] = end - start
+            return kinds.translate(_IS_KEPT), left, (empty, 0, 0)
+        if empty:
+            left[start - gone] = (empty, 0, 0)
         gone += end - start
-    return kinds.translate(_IS_KEPT), skips, 0
+    return kinds.translate(_IS_KEPT), left, NONE_LEFT
 
 
 def _text(line: bytes) -> str:

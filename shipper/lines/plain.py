@@ -1,7 +1,8 @@
 """Lines to events without looking into them, one by one: for lines that the decoder, or a sink, has died of.
 
 The text as it stands, level info, the time of the capture. What begins like a JSON object gets the ``json: `` in front
-that the decoder gives to some: see `decoder`.
+that the decoder gives to some: see `decoder`. Nothing is joined. The user's filters hold, but for the level, which
+nobody has looked for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shipper.journal.numbering import STREAM_NAMES
-from shipper.lines.events import Events, Record
+from shipper.lines.events import LEFT_REASONS, NONE_LEFT, Events, Left, Record, both
 from shipper.lines.levels import INFO
 
 if TYPE_CHECKING:
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from shipper.lines.batch import Batch
+    from shipper.lines.decoder import Filters
+
+_EMPTY: Left = (1, 0, 0)
+_EXCLUDED: Left = (0, 0, 1)
 
 
-def plain(batch: Batch, at: Callable[[int], AbstractContextManager[None]]) -> Events:
+def plain(batch: Batch, at: Callable[[int], AbstractContextManager[None]], filters: Filters | None = None) -> Events:
     """``at`` is entered with a line's number while that is at work."""
     records: list[Record] = []
     sizes: list[int] = []
     lines: list[bytes] = []
-    skipped = 0
+    left: dict[int, Left] = {}
+    pending = NONE_LEFT
     times = iter([*batch.times, (len(batch.lines), 0)])
     time_ms, (following, next_ns) = 0, next(times)
     low = min((time_ns for _, time_ns in batch.times), default=0) // 1_000_000
@@ -33,13 +39,17 @@ def plain(batch: Batch, at: Callable[[int], AbstractContextManager[None]]) -> Ev
         while index >= following:
             time_ms, (following, next_ns) = next_ns // 1_000_000, next(times)
         if not line.strip() and index not in batch.parts:
-            skipped += 1
+            pending = both(pending, _EMPTY)
             continue
         with at(batch.first_seq + index):
             whole = line if index in batch.parts else line.removesuffix(b"\r")
             record = _record(whole, time_ms, batch.first_seq + index)
-        if skipped:
-            record["skipped"], skipped = skipped, 0
+            verdicts = filters.apply([record], [INFO]) if filters is not None else None
+        if verdicts is not None and LEFT_REASONS[verdicts[0]] == "exclude":
+            pending = both(pending, _EXCLUDED)
+            continue
+        if pending != NONE_LEFT:
+            record["skipped"], left[len(records)], pending = sum(pending), pending, NONE_LEFT
         if index in batch.parts:
             record["part"] = batch.parts[index]
         records.append(record)
@@ -47,7 +57,7 @@ def plain(batch: Batch, at: Callable[[int], AbstractContextManager[None]]) -> Ev
         lines.append(line)
     return Events(
         STREAM_NAMES[batch.stream], records, [INFO] * len(records), sizes,
-        trailing_skipped=skipped, floor_ms=low, ceiling_ms=high, lines=lines,
+        floor_ms=low, ceiling_ms=high, lines=lines, left=left, trailing=pending,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from shipper.config.registry import SinkEntry
-from shipper.delivery.feed import Piece
+from shipper.delivery.feed import Context, Piece
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import Source
 from shipper.journal.facts import Facts
@@ -58,7 +58,7 @@ class Printed:
 
     def __init__(self, clock: VirtualClock, began: float) -> None:
         self.facts = FACTS
-        self.dead = self.gone = self.whole = False
+        self.dead = self.gone = self.whole = self.hurried = False
         self.trial = None
         self._clock = clock
         self._began = began
@@ -70,11 +70,11 @@ class Printed:
     def available(self, state: State) -> int:
         return (self.lines() - state.offset) * len(LINE)
 
-    def read(self, state: State) -> tuple[list[Piece], State, bool]:
+    def read(self, state: State, context: Context) -> tuple[list[Piece], State, Context, bool]:
         count = self.lines() - state.offset
         if not count:
-            return [], state, True
-        return [piece(state.offset + 1, count)], State(1, state.offset + count, _nowhere), True
+            return [], state, context, True
+        return [piece(state.offset + 1, count)], State(1, state.offset + count, _nowhere), context, True
 
     def follow(self, source: Source) -> None:
         pass

@@ -113,8 +113,8 @@ async def test_an_announcement_tells_of_the_empty_lines_before_and_among_what_wa
         cast(Any, bench.source).owe = owed
         await bench.drain()
     assert told == [(3, 3, 1, 0), (4, 6, 3, 1)]
-    assert refused.source.counters["empty"] == 2
-    assert kept_out.source.counters["empty"] == 3
+    assert refused.source.left_out["empty"] == 2
+    assert kept_out.source.left_out["empty"] == 3
     assert kept_out.source.dropped == {"rejected": 2}
     assert "2 lines of stdout (4-6) are missing here" in kept_out.sink.accepted[-1]
 
@@ -135,7 +135,7 @@ def test_a_loss_tells_of_the_empty_lines_before_it(tmp_path: Path) -> None:
     ]
     source.accepted(parts, 1)
     assert closed(source)
-    assert source.counters["empty"] == 3
+    assert source.left_out["empty"] == 3
     ledger = Ledger()
     ledger.take(records, {"run": "r", "stream": "stdout"}, 0)
     (stream,) = ledger.streams()

@@ -30,6 +30,7 @@ from shipper.journal.frames import DATA, pack
 from shipper.journal.numbering import STREAM_NAMES, STREAMS, summarize
 from shipper.journal.slots import HEAD
 from shipper.journal.writer import JournalWriter
+from shipper.lines.events import LEFT_REASONS
 from shipper.sandbox.ledger import Ledger
 from shipper.sinks.base import Acceptance, Body, Limits, RefusedError, RejectedError, RetryableError, Sink
 from tests.delivery.virtual import START_NS, VirtualClock, VirtualLoop
@@ -494,12 +495,13 @@ class Machine(RuleBasedStateMachine):
     def check(self, captured: Captured) -> None:
         evicted = not os.path.exists(runs.segment_path(captured.path, 1))
         for name, provider in self.providers.items():
-            counted = {"delivered": 0, "empty": 0}
+            counted = {"delivered": 0}
+            left_out = dict.fromkeys(LEFT_REASONS, 0)
             dropped: dict[str, int] = {}
             for stream in STREAMS:
                 one = self.account(captured, stream, provider, evicted)
                 for reason, numbers in one.items():
-                    where = counted if reason in counted else dropped
+                    where = next((some for some in (counted, left_out) if reason in some), dropped)
                     where[reason] = where.get(reason, 0) + len(numbers)
             if not os.path.exists(captured.path):
                 continue  # all of it was delivered, then it had to make room
@@ -508,6 +510,7 @@ class Machine(RuleBasedStateMachine):
             assert values["complete"], (name, captured.path, values)
             assert {reason: lines for reason, lines in values["dropped"].items() if lines} == dropped
             assert {name: values[name] for name in counted} == counted
+            assert values["left_out"] == left_out
 
     def account(self, captured: Captured, stream: int, provider: Provider, evicted: bool) -> dict[str, set[int]]:
         """Which lines were delivered, are empty, and are announced as lost, by reason."""

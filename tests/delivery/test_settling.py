@@ -52,13 +52,13 @@ def test_empty_lines_behind_a_request_under_way_are_not_passed(tmp_path: Path) -
     source.under_way += 1
     run.append([(STDOUT, NOW_NS, 0, b"\n\n")])
     assert source.take(100, MIB) == []
-    assert source.counters["empty"] == 0
+    assert source.left_out["empty"] == 0
     assert committer.flush(5)
     assert messages_of(open_source(run.path, committer).take(100, MIB)) == ["one"]  # died before it was accepted
     source.under_way -= 1
     source.accepted(first, 1)
     assert source.take(100, MIB) == []
-    assert source.counters["empty"] == 2
+    assert source.left_out["empty"] == 2
 
 
 def test_a_run_is_complete_once_and_only_when_nothing_is_under_way(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_run_is_complete_once_and_only_when_nothing_is_under_way(tmp_path: Pat
     source.accepted(parts, 1)
     assert closed(source)
     assert closed(source)
-    assert source.counters["empty"] == 1
+    assert source.left_out["empty"] == 1
 
 
 def test_the_bytes_at_hand_are_those_of_what_is_queued(tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def test_every_line_is_taken_once_over_any_restarts(chunks: list[tuple[int, byte
             assert [seq for where, seq, _ in seen if where == name] == expected
             total += len(lines)
         assert source.counters["delivered"] == len(seen)
-        assert source.counters["empty"] == total - len(seen)
-        assert skipped <= source.counters["empty"]
+        assert source.left_out["empty"] == total - len(seen)
+        assert skipped <= source.left_out["empty"]
 
 
 def test_a_loss_is_an_event_in_its_place_and_counted_when_it_is_accepted(tmp_path: Path, committer: Committer) -> None:
@@ -213,7 +213,7 @@ def test_a_finished_run_is_marked_and_never_sent_again(tmp_path: Path, committer
     assert committer.flush(5)
     values = CursorFile.read(run.path, "datadog")
     assert values is not None
-    assert (values["complete"], values["delivered"], values["empty"]) == (True, 2, 2)
+    assert (values["complete"], values["delivered"], values["left_out"]["empty"]) == (True, 2, 2)
     again = open_source(run.path, committer, final=True)
     assert again.complete
     assert not again.has_pending()
@@ -226,14 +226,14 @@ def test_a_restart_behind_empty_lines_still_tells_of_them(tmp_path: Path, commit
     source.accepted(source.take(100, MIB), 1)
     run.append([(STDOUT, NOW_NS, 0, b"\n\n\n")])
     assert source.take(100, MIB) == []
-    assert source.counters["empty"] == 3
+    assert source.left_out["empty"] == 3
     assert committer.flush(5)
     run.append([(STDOUT, NOW_NS, 0, b"\nsix\n")])
     again = open_source(run.path, committer)
     (part,) = again.take(100, MIB)
     assert part.piece.events.records[0]["skipped"] == 4
     again.accepted([part], 1)
-    assert again.counters["empty"] == 4
+    assert again.left_out["empty"] == 4
 
 
 def test_a_run_whose_end_was_not_read_is_not_complete(tmp_path: Path, committer: Committer) -> None:
@@ -390,7 +390,7 @@ def test_a_worker_that_dies_between_the_closing_event_and_its_note_repeats_it_as
     assert closing_of(again) == first
     assert again.finish()
     assert (first["captured"], first["delivered"], first["filtered"]) == (6, 3, 3)
-    assert again.counters["empty"] == 3
+    assert again.left_out["empty"] == 3
 
 
 def test_a_run_of_an_older_version_that_was_complete_stays_so(tmp_path: Path, committer: Committer) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shipper.delivery.feed import Feed
+from shipper.delivery.feed import Context, Feed
 from shipper.delivery.trial import DEATHS, LINE_DEATHS, LINES, Trial
 from shipper.journal.reader import State
 from shipper.lines.batch import Batch
@@ -195,7 +195,7 @@ def test_every_line_comes_once_plain_dropped_or_decoded(
     end_run(run)
     feed = Feed(run.path)
     feed.trial = Known(last, dropped)
-    pieces, _, _ = feed.read(State.start())
+    pieces, *_ = feed.read(State.start(), Context.begin())
     feed.close()
     seqs: list[int] = []
     for piece in (piece for piece in pieces if piece.stream == 1):
@@ -248,9 +248,9 @@ def test_a_read_in_steps_of_windows_names_them_alike_whatever_it_begins_with(tmp
     feed = Feed(run.path)
     feed.trial = Known(0, set())
     windows: list[tuple[int, int]] = []
-    state, end = State.start(), False
+    state, context, end = State.start(), Context.begin(), False
     while not end:
-        pieces, state, end = feed.read(state)
+        pieces, state, context, end = feed.read(state, context)
         windows += [piece.window for piece in pieces]
     assert len(windows) > 4
     assert windows == sorted(set(windows))

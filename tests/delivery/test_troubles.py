@@ -14,7 +14,7 @@ import pytest
 from shipper.config.registry import SinkEntry
 from shipper.delivery.adoption import Adopter
 from shipper.delivery.commits import Committer
-from shipper.delivery.feed import Feed, Piece, loss_notice
+from shipper.delivery.feed import Context, Feed, Piece, loss_notice
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import Part, Source
 from shipper.journal.cursor import CursorFile
@@ -71,12 +71,12 @@ class Unreadable:
         self._fails = fails
         monkeypatch.setattr(source.feed, "read", self.read)
 
-    def read(self, state: State) -> tuple[list[Piece], State, bool]:
+    def read(self, state: State, context: Context) -> tuple[list[Piece], State, Context, bool]:
         self.readings += 1
         if self._fails(self.readings):
             self.failures += 1
             raise OSError(5, "Input/output error")
-        return self._read(state)
+        return self._read(state, context)
 
 
 def test_what_was_taken_before_the_reading_failed_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_what_was_taken_before_the_reading_failed_is_taken(tmp_path: Path, monke
         seen += messages_of(parts)
         source.accepted(parts, 1)
     assert disk.failures > 1
-    assert source.counters["empty"] == 0
+    assert source.left_out["empty"] == 0
     assert len(seen) == 12_000
 
 
@@ -148,7 +148,7 @@ def test_an_empty_line_before_a_loss_is_counted(tmp_path: Path, restart: bool) -
     assert closed(source)
     assert source.counters["delivered"] == 2
     assert source.dropped == {"journal_stalled": 1}
-    assert source.counters["empty"] == 1
+    assert source.left_out["empty"] == 1
 
 
 # -- runs of dead wrappers ---------------------------------------------------------------------------------------------

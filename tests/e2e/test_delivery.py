@@ -58,7 +58,7 @@ def test_200_000_real_lines_on_both_streams_arrive_each_once_with_their_fields(
         stream: [(n, line) for n, line in enumerate(lines, 1) if line.strip()] for stream, lines in expected.items()
     }
     assert cursor["delivered"] == len(events) == sum(map(len, printed.values()))
-    assert cursor["empty"] == 200_000 - len(events)
+    assert cursor["left_out"]["empty"] == 200_000 - len(events)
     (closing,) = ledgers(sandbox)
     assert (closing["captured"], closing["delivered"]) == (200_000, len(events))
     assert (closing["exit_status"], closing["level"], closing["dropped"]) == (0, "info", {})

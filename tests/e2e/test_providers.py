@@ -222,7 +222,7 @@ def test_100_000_real_lines_arrive_at_every_provider_each_once_with_their_fields
     (run,) = {run for run, _ in streams(sandbox)}
     count = sum(map(len, plans.values()))
     for provider in ALL:
-        assert (cursors[provider]["delivered"], cursors[provider]["empty"]) == (count, 100_000 - count)
+        assert (cursors[provider]["delivered"], cursors[provider]["left_out"]["empty"]) == (count, 100_000 - count)
         summary = arrived(sandbox, provider)
         assert (summary["lines"], summary["events"], summary["own"]) == (count, count + 1, 1)
         assert (summary["missing"], summary["repeats"], summary["too_old"], summary["cut"]) == (0, 0, 0, 0)

@@ -13,7 +13,7 @@ import tempfile
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from shipper.delivery.feed import Feed
+from shipper.delivery.feed import Context, Feed
 from shipper.journal.facts import Facts
 from shipper.journal.frames import DATA, FRAME_SIZE, LOSS, RUN_END, STREAM_END, pack, scan
 from shipper.journal.numbering import STREAMS, summarize
@@ -199,9 +199,9 @@ def _decode(run: str) -> None:
     """As the worker does it: what the reader gives must not be its end either."""
     feed = Feed(run, FACTS)
     feed.dead = True
-    state, at_end = State.start(), False
+    state, context, at_end = State.start(), Context.begin(), False
     while not at_end:
-        _, state, at_end = feed.read(state)
+        _, state, context, at_end = feed.read(state, context)
     feed.count_lines(State.start(), 1.0)
     feed.close()
 

@@ -190,8 +190,9 @@ def test_nothing_but_empty_lines_gives_no_event() -> None:
 
 def test_skipped_of_the_batch_before_goes_to_the_first_event_and_leaves_the_original_alone() -> None:
     events = decode(b"", b"a", b"b")
-    more = events.with_skipped(3)
+    more = events.with_left((1, 1, 0), told=1)
     assert more.records[0]["skipped"] == 4
+    assert more.left == {0: (2, 1, 0)}
     assert more.records[1] is events.records[1]
     assert events.records[0]["skipped"] == 1
 

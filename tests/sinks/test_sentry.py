@@ -591,9 +591,7 @@ def test_text_that_looks_like_what_is_around_it_stays_text(text: str) -> None:
 def test_each_line_of_text_has_its_own_time() -> None:
     times = [-1, -1, 0, 5, 5, -1, 1_000]
     records: list[Record] = [{"message": "m", "timestamp": time, "seq": seq} for seq, time in enumerate(times, 1)]
-    events = Events(
-        "stdout", records, [2] * 7, [1] * 7, trailing_skipped=0, floor_ms=-1, ceiling_ms=1_000
-    )  # fmt: skip
+    events = Events("stdout", records, [2] * 7, [1] * 7, floor_ms=-1, ceiling_ms=1_000)
     made = items(encode((events, 0, 7), now_ms=1_000))
     assert [log["timestamp"] * 1000 for log in made] == times
 
