@@ -337,10 +337,10 @@ class Feed:
         held = work.held.pop(stream, None)
         if held is None:
             return
-        item, count = held.lines, len(held.lines.lines)
-        last = item.first_seq + count - 1
+        item = held.lines
+        last = item.first_seq + len(item.lines) - 1
         with nullcontext() if self.trial is None else self.trial.at(self._name, stream, held.window, last):
-            self._decode(work, item, held.window, [(0, count)] if count > 1 else ())
+            self._decode(work, item, held.window, group(item.lines, item.parts).groups)
 
     def _let_go_in_time(self, work: _Reading, window: Read) -> None:
         """What has waited long enough where the window ended."""

@@ -186,11 +186,9 @@ class Decoder:
         trailing = NONE_LEFT
         if batch.groups:
             counts = [1] * len(lines)
-            kinds = bytearray(kinds)
             kept_lines = kept_lines and kept_lines.copy()
             for start, end in batch.groups:
-                self._join(work, start, end)
-                kinds[start + 1 : end] = bytes([_JOINED]) * (end - start - 1)
+                _join(work, start, end)
                 counts[start] = end - start
                 sizes[start] = sum(sizes[start:end])
                 if kept_lines is not None:
@@ -208,18 +206,6 @@ class Decoder:
             floor_ms=self._times.oldest_ms, ceiling_ms=self._times.newest_ms,
             lines=kept_lines, counts=counts, left=left, trailing=trailing,
         )  # fmt: skip
-
-    def _join(self, work: _Work, start: int, end: int) -> None:
-        """Makes the first one's record that of all, and the level that of what they tell."""
-        record = work.records[start]
-        message = "\n".join([str(some["message"]) for some in work.records[start:end]])
-        problem = describe(message)
-        if problem is not None:
-            work.levels[start] = max(work.levels[start], ERROR)
-            record["error.kind"], record["error.message"] = problem.kind, problem.message
-            record["error.stack"] = problem.stack
-        record["message"] = _guarded(message)
-        record["lines"] = end - start
 
     def _take_apart(self, work: _Work, places: list[int], objects: list[Record]) -> None:
         """Makes records of the objects, in place, and puts them and their levels where their lines stand."""
@@ -398,13 +384,8 @@ def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
         kinds = bytearray(_ODD if not line or line[-1] == _CR else _KIND[line[0]] for line in lines)
     for index in batch.parts:
         kinds[index] = _PIECE
-    if batch.groups:
-        lines = lines.copy()
-        for start, end in batch.groups:
-            kinds[start + 1 : end] = bytes([_TEXT]) * (end - start - 1)
-            if not lines[start].strip():
-                kinds[start] = _TEXT
-            lines[start + 1 : end] = [line.removesuffix(b"\r") for line in lines[start + 1 : end]]
+    for start, end in batch.groups:
+        kinds[start + 1 : end] = bytes([_JOINED]) * (end - start - 1)
     if _ODD in kinds:
         lines = lines.copy()
         for index in itertools.compress(range(len(lines)), kinds.translate(_IS_ODD)):
@@ -419,6 +400,9 @@ def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
                 kinds[index] = _TEXT
                 if line[-1] == _CR:
                     lines[index] = line[:-1]
+    for start, _ in batch.groups:
+        if kinds[start] == _EMPTY:
+            kinds[start] = _TEXT
     return lines, kinds
 
 
@@ -531,6 +515,20 @@ def _left_out(kinds: bytes | bytearray) -> tuple[bytes | bytearray, dict[int, Le
             left[start - gone] = (empty, 0, 0)
         gone += end - start
     return kinds.translate(_IS_KEPT), left, NONE_LEFT
+
+
+def _join(work: _Work, start: int, end: int) -> None:
+    """Makes the first one's record that of all, and the level that of what they tell."""
+    record = work.records[start]
+    rest = b"\n".join([line.removesuffix(b"\r") for line in work.lines[start + 1 : end]])
+    message = f"{record['message']}\n{rest.decode(errors='replace')}"
+    problem = describe(message)
+    if problem is not None:
+        work.levels[start] = max(work.levels[start], ERROR)
+        record["error.kind"], record["error.message"] = problem.kind, problem.message
+        record["error.stack"] = problem.stack
+    record["message"] = _guarded(message)
+    record["lines"] = end - start
 
 
 def _text(line: bytes) -> str:

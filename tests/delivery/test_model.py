@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from shipper.delivery.commits import Committer
+    from shipper.lines.events import Record
     from shipper.sinks.base import Encoder, Slice
 
 MAX_LINE = 1000
@@ -64,9 +65,8 @@ class Provider:
 
     def attempt(self, entries: Sequence[dict[str, Any]]) -> None:
         for entry in entries:
-            if "seq" in entry:
-                numbers = self.attempted.setdefault((entry["run"], entry["stream"]), {})
-                numbers.setdefault(entry["seq"])
+            numbers = self.attempted.setdefault((entry["run"], entry["stream"]), {})
+            numbers.update(dict.fromkeys(numbers_of(entry)))
 
     def take(self, entries: Sequence[dict[str, Any]]) -> tuple[str, list[int]]:
         """What becomes of these, and which it keeps out."""
@@ -78,6 +78,23 @@ class Provider:
         out = [index for index, entry in enumerate(entries) if "stale" in entry["message"]]
         self.entries += [entry for index, entry in enumerate(entries) if index not in out]
         return answer, out
+
+
+def numbers_of(entry: Mapping[str, Any]) -> range:
+    """The lines that it stands for, none for an event of our own."""
+    return range(entry["seq"], entry["seq"] + entry.get("lines", 1)) if "seq" in entry else range(0)
+
+
+def verdict(message: str) -> int:
+    return 1 if message.startswith("debug") else 2 if "exclude" in message else 0
+
+
+class Sieve:
+    """What the user does not want. Of lines that are joined it has no opinion, for they are not always."""
+
+    def apply(self, records: list[Record], levels: list[int]) -> bytes | None:
+        verdicts = bytes(0 if "lines" in record else verdict(str(record["message"])) for record in records)
+        return verdicts if any(verdicts) else None
 
 
 class Packed(Body):
@@ -142,9 +159,10 @@ class Fake(Sink):
         if answer == "poison":
             raise RejectedError("status 400", 400)
         self.known |= {
-            (entry["run"], entry["stream"], entry["seq"])
+            (entry["run"], entry["stream"], seq)
             for index, entry in enumerate(body.entries)
-            if "seq" in entry and index not in out
+            if index not in out
+            for seq in numbers_of(entry)
         }
         return Acceptance(tuple(in_a_row(out))) if out else None
 
@@ -200,10 +218,22 @@ class Captured:
     def lines(self, stream: int) -> dict[int, bytes]:
         return {seq: line for seq, line, _ in lines_of(self.printed[stream], MAX_LINE, ended=True)}
 
-    def empty(self, stream: int) -> set[int]:
-        """Blank lines, which are no events; a piece of a long line always is one."""
-        numbered = lines_of(self.printed[stream], MAX_LINE, ended=True)
-        return {seq for seq, line, part in numbered if not part and not line.strip()}
+    def left(self, stream: int) -> dict[str, set[int]]:
+        """Lines that are no events where they stand alone, by reason; a blank piece of a long line is one."""
+        left: dict[str, set[int]] = {reason: set() for reason in LEFT_REASONS}
+        for seq, line, part in lines_of(self.printed[stream], MAX_LINE, ended=True):
+            reason = LEFT_REASONS[verdict(line.decode())]
+            if reason != "empty" or not (part or line.strip()):
+                left[reason].add(seq)
+        return left
+
+    def joined(self, stream: int) -> set[int]:
+        """Lines that may be joined: then they are rejected together, and none of them is left out."""
+        lines = self.lines(stream)
+        if not any(line.startswith((HEADER, b"  File", b"    code")) for line in lines.values()):
+            return set()
+        looks = {seq for seq, line in lines.items() if line.startswith((HEADER, b" ", LAST)) or not line.strip()}
+        return {near for seq in looks for near in (seq - 1, seq, seq + 1)} & set(lines)
 
     def touched(self, stream: int) -> set[int]:
         """Lines that may be lost with the bytes that passed by: those they are of, and a piece that ends where they
@@ -235,7 +265,7 @@ class Life:
             for name in SINKS
         ]
         self.settled = {name: set(world.settled(name)) for name in SINKS}
-        self.feed = Feed(world.live.path)
+        self.feed = Feed(world.live.path, filters=Sieve(), clock=world.clock)
         committer = cast("Committer", self.commits)
         self.own = []
         for sender in self.senders:
@@ -243,7 +273,9 @@ class Life:
             source = Source(self.feed, CursorFile(self.feed.run, sender.name), committer, adopted=False)
             sender.add(source)
             self.own.append(source)
-        self.adopter = Adopter(world.directory, self.feed.run, self.senders, committer, world.said.append)
+        self.adopter = Adopter(
+            world.directory, self.feed.run, self.senders, committer, world.said.append, filters=Sieve()
+        )
         for sender in self.senders:
             sender.more = self.adopter.advance
         self.adopter.look()
@@ -278,10 +310,13 @@ def span(notice: Mapping[str, Any]) -> range:
     return range(notice["first_seq"], notice["last_seq"] + 1)
 
 
+HEADER, LAST = b"Traceback (most recent call last):", b"ValueError: "
 SCRAPS = [
     b"\n", b"\n\n", b"  \n", b"one\n", b"two\nthree\n", b"begins ", b"and ends\n", b"poison\n", b"stale\n",
     b"a\n\n\nb\n", b"poison\nstale\npoison\n", b"x" * MAX_LINE, b"y" * (MAX_LINE + 1), b"z" * 3 * MAX_LINE + b"\n",
-    b"poison " * 200,
+    b"poison " * 200, b"debug\n", b"debug\nexclude\n\n", HEADER + b"\n", HEADER, b"  File\n", b"    code\n\n",
+    LAST + b"one\n", LAST + b"poison\n", HEADER + b"\n  File\n    stale\n" + LAST + b"two\n",
+    HEADER + b"\n" + b"  File\n" * 400,
 ]  # fmt: skip
 printing = st.tuples(st.sampled_from(STREAMS), st.lists(st.sampled_from(SCRAPS), min_size=1, max_size=6).map(b"".join))
 answers = st.lists(st.sampled_from(["well", "later", "lost", "secret"]), max_size=6)
@@ -321,7 +356,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(chunks=st.lists(printing, min_size=1, max_size=5))
     def write(self, chunks: list[tuple[int, bytes]]) -> None:
-        self.writer.append([(stream, START_NS, 0, data) for stream, data in chunks])
+        self.writer.append([(stream, self.clock.time_ns(), 0, data) for stream, data in chunks])
         for stream, data in chunks:
             self.live.print(stream, data)
         self.wake()
@@ -335,7 +370,7 @@ class Machine(RuleBasedStateMachine):
     def pass_by(self, chunk: tuple[int, bytes]) -> None:
         """The disk stood still."""
         stream, data = chunk
-        self.writer.skip(stream, summarize(data, MAX_LINE), START_NS, 0, "journal_stalled")
+        self.writer.skip(stream, summarize(data, MAX_LINE), self.clock.time_ns(), 0, "journal_stalled")
         self.live.print(stream, data, lost=True)
         self.wake()
 
@@ -346,7 +381,7 @@ class Machine(RuleBasedStateMachine):
         stream, data = chunk
         self.kill(slot)
         place = self.writer._numberings[stream]
-        frame = pack(DATA, stream, START_NS, 0, place.line, place.before, place.at, data) + data
+        frame = pack(DATA, stream, self.clock.time_ns(), 0, place.line, place.before, place.at, data) + data
         with open(runs.segment_path(self.live.path, runs.list_segments(self.live.path)[-1]), "ab") as segment:
             segment.write(frame[:torn])
         if torn >= len(frame):
@@ -440,6 +475,20 @@ class Machine(RuleBasedStateMachine):
         self.start_worker()
         self.write([(stream, b"next\n")])
 
+    @rule(
+        stream=st.sampled_from(STREAMS),
+        pauses=st.lists(st.sampled_from([0.01, 0.06, 0.5, 1.5]), min_size=3, max_size=3),
+        last=st.sampled_from([LAST + b"one\n", LAST + b"poison\n", b"one\n", b"\n", b""]),
+        kill=st.integers(0, 6),
+    )
+    def print_a_traceback_in_steps(self, stream: int, pauses: list[float], last: bytes, kill: int) -> None:
+        """With something else on the other stream; the worker may be killed in between."""
+        for step, text in enumerate((b"one\n" + HEADER + b"\n", b"  File\n    code\n", last)):
+            self.write([(stream, text), (3 - stream, b"two\n")])
+            self.pass_time(pauses[step])
+            if step == kill:
+                self.kill_worker(0)
+
     def kill(self, slot: int) -> None:
         assert self.life is not None
         life, self.life = self.life, None
@@ -452,7 +501,7 @@ class Machine(RuleBasedStateMachine):
     def settled(self, name: str) -> Iterable[Number]:
         """Delivered lines that the cursors on the disk have passed."""
         delivered = {
-            (entry["run"], entry["stream"], entry["seq"]) for entry in self.providers[name].entries if "seq" in entry
+            (entry["run"], entry["stream"], seq) for entry in self.providers[name].entries for seq in numbers_of(entry)
         }
         for captured in self.runs:
             values = CursorFile.read(captured.path, name)
@@ -495,27 +544,30 @@ class Machine(RuleBasedStateMachine):
     def check(self, captured: Captured) -> None:
         evicted = not os.path.exists(runs.segment_path(captured.path, 1))
         for name, provider in self.providers.items():
-            counted = {"delivered": 0}
-            left_out = dict.fromkeys(LEFT_REASONS, 0)
+            counted = dict.fromkeys(("delivered", *LEFT_REASONS), 0)
             dropped: dict[str, int] = {}
             for stream in STREAMS:
                 one = self.account(captured, stream, provider, evicted)
                 for reason, numbers in one.items():
-                    where = next((some for some in (counted, left_out) if reason in some), dropped)
+                    where = counted if reason in counted else dropped
                     where[reason] = where.get(reason, 0) + len(numbers)
             if not os.path.exists(captured.path):
                 continue  # all of it was delivered, then it had to make room
             values = CursorFile.read(captured.path, name)
             assert values is not None
             assert values["complete"], (name, captured.path, values)
-            assert {reason: lines for reason, lines in values["dropped"].items() if lines} == dropped
-            assert {name: values[name] for name in counted} == counted
-            assert values["left_out"] == left_out
+            told = {"delivered": values["delivered"], **values["left_out"]}
+            lost = {reason: lines for reason, lines in values["dropped"].items() if lines}
+            assert sum(told.values()) + sum(lost.values()) == sum(len(captured.lines(each)) for each in STREAMS)
+            if not any(captured.joined(stream) for stream in STREAMS):
+                assert lost == dropped
+                assert told == counted
 
     def account(self, captured: Captured, stream: int, provider: Provider, evicted: bool) -> dict[str, set[int]]:
-        """Which lines were delivered, are empty, and are announced as lost, by reason."""
+        """Which lines were delivered, are left out, and are announced as lost, by reason."""
         run, name = runs_id(captured), STREAM_NAMES[stream]
-        lines, empty = captured.lines(stream), captured.empty(stream)
+        lines, left, joined = captured.lines(stream), captured.left(stream), captured.joined(stream)
+        leavable = set().union(*left.values())
         delivered: set[int] = set()
         announced: dict[str, set[int]] = {}
         for entry in provider.entries:
@@ -532,27 +584,33 @@ class Machine(RuleBasedStateMachine):
                 announced.setdefault(entry["reason"], set()).update(span(entry))
                 continue
             seq = entry["seq"]
-            assert entry["message"].encode() == lines[seq].removesuffix(b"\r"), seq
+            message = b"\n".join(lines[number].removesuffix(b"\r") for number in numbers_of(entry))
+            assert entry["message"].encode() == message, seq
+            assert "lines" not in entry or set(numbers_of(entry)) <= joined, seq
             before = range(seq - entry.get("skipped", 0), seq)
-            assert set(before) <= empty, f"left out before {seq} and not empty: {set(before) - empty}"
-            delivered.add(seq)
+            assert set(before) <= leavable, f"left out before {seq} for no reason: {set(before) - leavable}"
+            delivered.update(numbers_of(entry))
         if "rejected" in announced:
-            announced["rejected"] -= empty  # among those that a provider refused in a row
+            announced["rejected"] -= leavable - joined  # among those that a provider refused in a row
         lost = set().union(*announced.values())
-        missing = set(lines) - delivered - empty - lost
+        missing = set(lines) - delivered - leavable - lost
         assert not missing, f"lost without a word: {name} of {run}, {sorted(missing)[:20]}, announced {announced}"
         assert lost <= set(lines)
-        assert not empty & delivered
-        attempted = list(provider.attempted.get((run, name), {}))
+        assert joined or not leavable & delivered
+        attempted = [seq for seq in provider.attempted.get((run, name), {}) if seq not in leavable]
         assert attempted == sorted(attempted)
         assert announced.keys() <= {"rejected", "journal_stalled", *(["journal_full"] if evicted else [])}
         bad = {seq for seq, line in lines.items() if b"poison" in line or b"stale" in line}
-        assert announced.get("rejected", set()) <= bad
+        assert announced.get("rejected", set()) <= bad | joined
         assert not bad & delivered
         assert announced.get("journal_stalled", set()) <= captured.touched(stream)
         self.unexplained(provider, run, name)
         told = {reason: numbers for reason, numbers in announced.items() if numbers}
-        return {"delivered": delivered - lost, "empty": empty - lost, **told}
+        return {
+            "delivered": delivered - lost,
+            **{reason: numbers - lost - delivered for reason, numbers in left.items()},
+            **told,
+        }
 
     def unexplained(self, provider: Provider, run: str, name: str) -> None:
         """What a reader of the events alone would have to call missing."""
