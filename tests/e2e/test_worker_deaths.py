@@ -37,12 +37,12 @@ while not os.path.exists(sys.argv[1]):
 
 # Put behind the code of a copy of the package: what is called dies of a line with MARK in it.
 IN_DECODER = """
-_decode = Decoder.decode
-def dies(self, batch):
+_follow = Decoder.follow
+def dies(self, batch, calls):
     if any({mark!r} in line for line in batch.lines):
         {die}
-    return _decode(self, batch)
-Decoder.decode = dies
+    return _follow(self, batch, calls)
+Decoder.follow = dies
 """
 IN_PLAIN = """
 _plain_record = _record
