@@ -6,7 +6,7 @@ What a line becomes:
   record, with its type, under its own name, or under `agent.NAME` where the name is ours. A message that is not text is
   such a field (`agent.message`), and its JSON is the message; a line without any message is its own message. A time
   that is no moment or lies more than a day from the capture stays a field, as does a level that is none. `jobId`
-  becomes `job_id` where that is free.
+  becomes `job_id` where that is free; errors and traces come under one name each (`fields`).
 - Anything else is text as it stands, level info: broken JSON, JSON that is no object, NaN, a number beyond a double,
   objects nested too deep for the parser (1,024). Broken UTF-8 is replaced, a carriage return at the end is cut.
 - An empty line, or one of blanks only, is left out and counted in `skipped`.
@@ -43,6 +43,7 @@ import orjson
 from shipper.journal.numbering import STREAM_NAMES
 from shipper.lines.deep import json_text
 from shipper.lines.events import NONE_LEFT, Events, Left, Record
+from shipper.lines.fields import refine_all
 from shipper.lines.joining import describe
 from shipper.lines.levels import ERROR, EXACT, INFO, level_of
 from shipper.lines.names import CLAIMED, JOB_NAMES, LEVEL_NAMES, MESSAGE_NAMES, MOVED, TIME_NAMES
@@ -211,6 +212,10 @@ class Decoder:
         """Makes records of the objects, in place, and puts them and their levels where their lines stand."""
         names: set[str] = set()
         names.update(*objects)
+        self._make_records(work, places, objects, names)
+        refine_all(objects, names)
+
+    def _make_records(self, work: _Work, places: list[int], objects: list[Record], names: set[str]) -> None:
         for usual in (_LIVEKIT, _PINO):
             if self._all(work, usual, places, objects, names):
                 return

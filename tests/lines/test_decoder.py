@@ -56,7 +56,7 @@ def one(line: bytes) -> tuple[str, str, int, dict[str, Any]]:
         (b'{"jobID":"a","job_id":"b","msg":"m"}', ("m", "info", 0, {"jobID": "a", "job_id": "b"})),
         (  # zap
             b'{"level":"error","ts":1795492800.5,"caller":"a.go:1","msg":"no","stacktrace":"x\\n\\ty"}',
-            ("no", "error", 500, {"caller": "a.go:1", "stacktrace": "x\n\ty"}),
+            ("no", "error", 500, {"caller": "a.go:1", "error.stack": "x\n\ty"}),
         ),
         (  # structlog
             b'{"event":"it","level":"warning","timestamp":"2026-11-24T04:00:02.000001Z","n":1}',
@@ -108,7 +108,7 @@ def one(line: bytes) -> tuple[str, str, int, dict[str, Any]]:
                 },
             ),
         ),
-        (b'{"msg":"m","dd.trace_id":"1"}', ("m", "info", 0, {"dd.trace_id": "1"})),
+        (b'{"msg":"m","dd.trace_id":"1"}', ("m", "info", 0, {"dd.trace_id": "1", "trace_id": "0" * 31 + "1"})),
         # Text.
         (b"plain", ("plain", "info", 0, {})),
         (b"ERROR in a sentence", ("ERROR in a sentence", "info", 0, {})),
@@ -373,8 +373,16 @@ def test_every_field_of_every_sample_line_arrives(path: Path) -> None:
             continue
         given_fields = orjson.loads(line)
         for name, value in given_fields.items():
-            if name in ("message", "msg"):
+            if name == "message" and "exc_info" in given_fields:
+                assert record["message"] + "\n" + given_fields["exc_info"] == value  # type: ignore[operator]
+            elif name in ("message", "msg"):
                 assert record["message"] == value
+            elif name == "exc_info":
+                assert record["error.stack"] == value
+            elif name == "error":
+                assert value.items() == {key: record[f"error.{key}"] for key in value if key != "type"}.items() | {
+                    ("type", record["error.kind"])
+                }
             elif name == "level":
                 assert LEVELS[level] in ("debug", "info", "warning", "error", "critical")
             elif name in ("timestamp", "time"):
