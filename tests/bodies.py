@@ -21,6 +21,16 @@ SENTRY_TYPES = {"string": str, "integer": int, "double": float, "boolean": bool}
 """develop.sentry.dev/sdk/telemetry/logs, read 2026-11."""
 
 
+def printed_fields(line: bytes) -> dict[str, Any]:
+    """What a JSON line of demo/lines says, once: no traceback behind the message, an error's members by themselves."""
+    found: dict[str, Any] = orjson.loads(line)
+    if stack := found.get("exc_info"):
+        found["message"] = found["message"].removesuffix(f"\n{stack}")
+    if isinstance(found.get("error"), dict):
+        found |= {f"error.{name}": value for name, value in found.pop("error").items()}
+    return found
+
+
 def events_in(provider: str, data: bytes) -> list[Event]:
     """``data`` as it went over the wire, gzipped or not."""
     return READERS[provider](plain(data))

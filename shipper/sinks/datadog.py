@@ -12,6 +12,8 @@ RequestFactory.kt (client tokens); vectordotdev/vector src/sinks/datadog/logs (t
 | limits | 1,000 entries, 5 MB before compression; 4.25 MB is aimed at, as Vector does |
 | a line's level | `status`, in text: numbers and unknown words are shown as info |
 | a line older than 18 h, or more than 2 h ahead | would be rejected on arrival: `timestamp` becomes now, its own is `original_timestamp` (docs.datadoghq.com log_date_remapper, "Notes") |
+| a trace and span (`trace_id`, `span_id`) | beside them `dd.trace_id`, `dd.span_id`, where the line has none: decimal, a trace of more than 64 bits in hex, as Datadog's own tracers write them into logs (ddtrace 4.16 internal/utils/formats.py) |
+| attributes | at most 256 and 10 levels (datadoghq.com logs/log_configuration, "Attributes"; its SDKs know 20 levels by now): what nests deeper is JSON text in its place, what is beyond the number is JSON text in `agent.fields` |
 | compression | gzip by ISA-L, level 1: measured 0.18 us and 30 B a line against 0.165 us and 34 B at level 0 and 0.85 us and 33 B with zlib's level 1 |
 
 The facts that are the same for a run's whole stream are serialised once and put in place by orjson (`Fragment`): they
@@ -21,6 +23,7 @@ cost a copy of 150 bytes a line. They stand in the slot `run` of the records, se
 from __future__ import annotations
 
 import re
+from gc import is_tracked
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 from uuid import uuid4
@@ -29,6 +32,7 @@ import orjson
 from isal import isal_zlib
 
 from shipper import __version__
+from shipper.lines import fields
 from shipper.lines.deep import json_text, shallow
 from shipper.lines.levels import LEVELS
 from shipper.sinks.base import (
@@ -59,6 +63,13 @@ MAX_AGE_MS = 18 * 3_600_000 - 60_000
 MAX_AHEAD_MS = 2 * 3_600_000 - 60_000
 """18 hours and 2 hours, less a minute for the way there and for clocks."""
 
+MAX_ATTRIBUTES = 256
+MAX_LEVELS = 10
+_OURS = 24
+"""At most so many of the attributes are ours, or among `_KEPT_WHEN_TOO_MANY`."""
+_WIDE_BYTES = 1200
+"""No shorter line has too many: an attribute takes 5 bytes at least."""
+
 REGIONS = {  # docs.datadoghq.com/api/latest/logs/send-logs, 2026-11
     "us1": "datadoghq.com",
     "us3": "us3.datadoghq.com",
@@ -76,6 +87,10 @@ _OTHER_NAMES = {"us": "us1", "eu1": "eu", "us1_fed": "us1-fed", **{site: name fo
 _KEPT_WHEN_CUT = frozenset(
     {"message", "timestamp", "original_timestamp", "seq", "lines", "part", "skipped", "run", "truncated"}
 )
+
+_KEPT_WHEN_TOO_MANY = _KEPT_WHEN_CUT | {
+    "dd.trace_id", "dd.span_id", "job_id", "room", "room_id", "worker_id", fields.KIND, fields.MESSAGE, fields.STACK
+}  # fmt: skip
 
 _CLIENT_TOKEN = re.compile(r"pub[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
 
@@ -204,6 +219,7 @@ class DatadogEncoder:
                 if events.floor_ms < oldest_ms or events.ceiling_ms > newest_ms:
                     records, count = moved_to(now_ms, records, oldest_ms, newest_ms)
                     moved += count
+                records = _fitted(records, events.sizes[start:end])
                 for record, level in zip(records, events.levels[start:end], strict=True):
                     record["run"] = slots[level]
                 chosen += records
@@ -218,6 +234,82 @@ class DatadogEncoder:
             isal_zlib.compress(body, 1, wbits=31), len(body), len(chosen), self._target, {},
             moved=moved, truncated=truncated,
         )  # fmt: skip
+
+
+def _fitted(records: list[Record], sizes: list[int]) -> list[Record]:
+    """The records, those replaced by copies that carry a trace or more attributes or levels than Datadog takes."""
+    # A dict that the collector need not look at holds no other, and no list.
+    odd = {index for index, record in enumerate(records) if fields.TRACE in record}
+    if any(map(is_tracked, records)):
+        odd.update(index for index, record in enumerate(records) if is_tracked(record))
+    if sizes and max(sizes) >= _WIDE_BYTES:
+        odd.update(index for index, size in enumerate(sizes) if size >= _WIDE_BYTES)
+    if not odd:
+        return records
+    records = list(records)
+    for index in odd:
+        records[index] = _within_limits(_traced(records[index]))
+    return records
+
+
+def _traced(record: Record) -> Record:
+    trace = fields.trace(record)
+    if not trace or "dd.trace_id" in record or "dd" in record:
+        return record
+    number = int(trace, 16)
+    record = {**record, "dd.trace_id": trace if number >> 64 else str(number)}
+    span = fields.span(record)
+    if span and "dd.span_id" not in record:
+        record["dd.span_id"] = str(int(span, 16))
+    return record
+
+
+def _within_limits(record: Record) -> Record:
+    """The record itself, or a copy with what Datadog does not take as attributes in text."""
+    count, levels = _extent(record, 0)
+    if levels > MAX_LEVELS:
+        record = {name: _shallow(value, 1) for name, value in record.items()}
+        count, levels = _extent(record, 0)
+    if count <= MAX_ATTRIBUTES - _OURS:
+        return record
+    kept: Record = {}
+    rest: Record = {}
+    room = MAX_ATTRIBUTES - _OURS
+    for name, value in record.items():
+        always = name in _KEPT_WHEN_TOO_MANY and value.__class__ is not dict
+        room -= 0 if always else _extent(value, 0)[0]
+        (kept if always or room >= 0 else rest)[name] = value
+    name = "agent.fields"
+    while name in kept:
+        name = f"agent.{name}"
+    kept[name] = json_text(rest)
+    return kept
+
+
+def _extent(value: object, level: int) -> tuple[int, int]:
+    """How many attributes it is, and how many levels of objects are in it; counted no further than beyond the limit."""
+    if value.__class__ is not dict:
+        return 1, level
+    if level > MAX_LEVELS:
+        return 1, level
+    count, deepest = 0, level + 1
+    for inner in value.values():
+        if inner.__class__ is dict:
+            more, levels = _extent(inner, level + 1)
+            count += more
+            deepest = max(deepest, levels)
+        else:
+            count += 1
+    return count, deepest
+
+
+def _shallow(value: object, level: int) -> object:
+    """The same with objects below the last level as their JSON text."""
+    if value.__class__ is not dict:
+        return value
+    if level >= MAX_LEVELS:
+        return json_text(value)
+    return {name: _shallow(inner, level + 1) for name, inner in value.items()}
 
 
 def _cut(record: Record) -> bytes:

@@ -15,6 +15,7 @@ core/config.py and newrelic/infrastructure-agent pkg/license/license.go, logs/cf
 | a line older than 48 h | may be dropped on arrival: `timestamp` becomes now, its own is `original_timestamp` |
 | a message, or any other text, that is a JSON object | New Relic may parse it (introduction-log-api.mdx of any text, parsing.mdx of `message` alone), and its fields would take the place of ours: it begins with `json: ` |
 | a field of the agent's named as one of ours, of a tag, or as one that the intake drops, rewrites or acts on (`_SPECIAL`, `_PREFIXES`) | `agent.NAME` |
+| an error's kind; a trace and span | `error.class`, as its own agents write it beside `error.message` and `error.stack` (newrelic 14.1 api/log.py); beside `trace_id` and `span_id` also `trace.id` and `span.id` (logs in context) |
 | nested objects, lists, null | `a.b.c`; JSON text; left out |
 | more attributes than 255 with ours, names of none or over 255 characters | together in `agent.fields`, as JSON text |
 | a text over 128,000 bytes of UTF-8 | cut there and marked `truncated`: the intake would cut it without a word (at 128 KB says one page, 4,094 characters and 128,000 bytes another). Only the first 4,094 characters can be searched for |
@@ -38,6 +39,7 @@ from uuid import UUID
 import orjson
 from isal import isal_zlib
 
+from shipper.lines import fields
 from shipper.lines.deep import json_text
 from shipper.lines.levels import LEVELS
 from shipper.lines.names import CLAIMED, MOVED
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from shipper.lines.events import Record
     from shipper.sinks.base import Slice
 
+_CLASS = "error.class"
 PATH = "/log/v1"
 LIMITS = Limits(max_events=2500, max_body_bytes=1_000_000, target_body_bytes=950_000)
 """No number of events is documented: 2,500 of the demo's lines make 0.7 MB. 950,000 is what New Relic's own senders aim
@@ -288,6 +291,9 @@ class NewRelicEncoder:
             else:
                 attributes = record.copy()
                 del attributes["message"], attributes["timestamp"]
+                if fields.TRACE in record or fields.KIND in record:
+                    record = _in_its_names(record, attributes)
+                    size = len(record)
                 values = record.values()
                 if (
                     size <= room
@@ -339,7 +345,7 @@ class NewRelicEncoder:
         if rest or len(fit) > self._room:
             for name in list(fit)[self._room - 1 :]:
                 rest[name] = fit.pop(name)
-            fit[_free(REST, fit)] = _short(json_text(rest))
+            fit[_free(REST, fit)] = json_text(rest)  # which may be cut and marked like any text
         return {**fit, **ours}
 
     def _cut(self, log: dict[str, Any]) -> bytes:
@@ -353,6 +359,16 @@ class NewRelicEncoder:
         room = LIMITS.max_body_bytes - len(self._head) - len(orjson.dumps(around)) - len(b"]}]")
         around["message"] = fitting(log["message"], room)
         return self._head + orjson.dumps(around) + b"]}]"
+
+
+def _in_its_names(record: Record, attributes: dict[str, Any]) -> Record:
+    """Adds New Relic's names for trace and span to the attributes and gives the error its own; the record with them."""
+    if _CLASS not in attributes and fields.KIND in attributes:
+        attributes[_CLASS] = attributes.pop(fields.KIND)
+    for name, found in (("trace.id", fields.trace(record)), ("span.id", fields.span(record))):
+        if found:
+            attributes.setdefault(name, found)
+    return {"message": record["message"], "timestamp": record["timestamp"], **attributes}
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:

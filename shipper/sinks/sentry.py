@@ -14,6 +14,7 @@ relay-config/src/config.rs, relay-event-normalization/src/eap (time.rs, mod.rs),
 | a line | `timestamp` (s), `trace_id`, `level`, `body`, `attributes` {name: {value, type}}. An item without one of the first four is dropped |
 | level | trace debug info warn error fatal, and finer in `sentry.severity_number`, OpenTelemetry's scale: notice is 10 (info), critical, alert and emergency 21 to 23 (fatal). `sentry.severity_text` is the level again: Relay writes it over |
 | trace | the line's own when it has one (32 hex digits; `_TRACES` names the fields), with its span; else one made of the run's id, the same after every restart |
+| an error | `exception.type`, `exception.message`, `exception.stacktrace`: OpenTelemetry's names, which Sentry's conventions for attributes took over |
 | an integer beyond 64 bits signed | text: Relay drops an attribute whose value does not fit its type. 2**64 and more are doubles already |
 | null | left out; lists are their JSON text; objects flattened with dots |
 | names | agent's fields `sentry.*`, `worker_id`, `agent_id`, `server.address` and those of tags go under `agent.`; a tag named as one of ours is `tag.NAME` |
@@ -50,6 +51,7 @@ from sentry_sdk.utils import BadDsn, Dsn, json_dumps
 
 from shipper import __version__
 from shipper.lines.deep import json_text
+from shipper.lines.fields import KIND, MESSAGE, STACK
 from shipper.lines.levels import ALERT, CRITICAL, DEBUG, EMERGENCY, ERROR, INFO, NOTICE, TRACE, WARNING
 from shipper.lines.names import CLAIMED, MOVED
 from shipper.sinks.base import (
@@ -97,6 +99,7 @@ OURS = frozenset({"worker_id", "agent_id", "server.address", ""})
 """Names of ours that are no other provider's; and the one that no provider can show."""
 PREFIX = "sentry."
 
+_NAMES = {KIND: "exception.type", MESSAGE: "exception.message", STACK: "exception.stacktrace"}
 _TRACES = (
     ("trace_id", "span_id"),
     ("traceId", "spanId"),
@@ -461,7 +464,9 @@ class Shape:
         taken = [name for name in names if name not in _NOT_ATTRIBUTES and name != "seq"]
         shown = []
         for name in taken:
-            free = name
+            free = _NAMES.get(name, name)
+            if free != name and free in present:
+                free = name
             while free in reserved or free.startswith(PREFIX) or (free != name and free in present):
                 free = MOVED + free
             present.add(free)

@@ -42,6 +42,7 @@ from shipper.sinks.sentry import (
     Sentry,
     rate_limit,
 )
+from tests.bodies import printed_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -217,7 +218,7 @@ def test_every_field_of_every_sample_line_arrives_beside_ours(path: Path) -> Non
         line = lines[seen["seq"] - 1]
         assert (seen["host"], seen["source"], seen["service"]) == ("worker-1", "agent-1", "cloud.livekit.io")
         if line.startswith(b'{"'):
-            for name, value in orjson.loads(line).items():
+            for name, value in printed_fields(line).items():
                 if name in ("level", "time", "timestamp") or value is None:
                     continue
                 if isinstance(value, dict):
