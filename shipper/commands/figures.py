@@ -24,7 +24,7 @@ TITLES = {entry.name: entry.title for entry in REGISTRY}
 
 class SinkFigures:
     """One sink's, by its cursor ``values``; None: it never got up. ``dropped``: lines by reason; times are wall, in ns,
-    0 for none; ``lag`` is seconds."""
+    0 for none; ``lag`` is seconds. Captured are ``delivered``, ``filtered``, ``dropped`` and ``pending``."""
 
     def __init__(
         self, name: str, values: dict[str, Any] | None, captured: Captured, *, dead: bool, now_ns: int
@@ -41,6 +41,7 @@ class SinkFigures:
         self.delivered = counters.get("delivered", 0)
         self.repeats = counters.get("repeats", 0)
         self.retried = counters.get("retried", 0)
+        self.filtered = counters.get("empty", 0)
         self.dropped = {str(reason): int(lines) for reason, lines in values.get("dropped", {}).items()}
         self.complete = bool(values.get("complete"))
         self.pending = 0
@@ -81,6 +82,7 @@ class Figures:
         self.facts = facts
         self.now_ns = time.time_ns()
         self.captured = Captured(run, facts)
+        cursors = read_cursors(run, facts)  # first, or a sink might have more than was captured
         self.captured.look()
         self.note = notes.read_note(run)
         self.pid = self.note.pid if self.note is not None else 0
@@ -93,7 +95,7 @@ class Figures:
         dead = self.over or self.captured.end is not None
         self.lines = {STREAM_NAMES[stream]: self.captured.lines(stream, dead=dead) for stream in STREAMS}
         self.bytes = {STREAM_NAMES[stream]: self.captured.bytes(stream) for stream in STREAMS}
-        self.sinks = sinks_of(run, facts, self.captured, dead=dead, now_ns=self.now_ns)
+        self.sinks = sinks_of(cursors, self.captured, dead=dead, now_ns=self.now_ns)
         self.earlier_runs, self.earlier_lines = _earlier(run, self.now_ns)
 
     @property
@@ -136,11 +138,18 @@ def gather(run: str) -> Figures:
     return Figures(run, facts)
 
 
-def sinks_of(run: str, facts: Facts, captured: Captured, *, dead: bool, now_ns: int) -> list[SinkFigures]:
-    """In the registry's order; those that this version does not know come last."""
+def read_cursors(run: str, facts: Facts) -> dict[str, dict[str, Any] | None]:
+    """By sink, in the registry's order; those that this version does not know come last."""
     names = set(facts.sinks) | set(runs.cursor_sinks(run))
     order = [*(name for name in TITLES if name in names), *sorted(names - TITLES.keys())]
-    return [SinkFigures(name, CursorFile.read(run, name), captured, dead=dead, now_ns=now_ns) for name in order]
+    return {name: CursorFile.read(run, name) for name in order}
+
+
+def sinks_of(
+    cursors: dict[str, dict[str, Any] | None], captured: Captured, *, dead: bool, now_ns: int
+) -> list[SinkFigures]:
+    """``captured``: as it is after the cursors were read."""
+    return [SinkFigures(name, values, captured, dead=dead, now_ns=now_ns) for name, values in cursors.items()]
 
 
 def _earlier(own: str, now_ns: int) -> tuple[int, int]:
@@ -154,8 +163,9 @@ def _earlier(own: str, now_ns: int) -> tuple[int, int]:
             if facts is None or runs.is_delivered(run, facts):
                 continue
             captured = Captured(run, facts)
+            cursors = read_cursors(run, facts)
             captured.look()
-            sinks = sinks_of(run, facts, captured, dead=True, now_ns=now_ns)
+            sinks = sinks_of(cursors, captured, dead=True, now_ns=now_ns)
         except OSError:
             continue
         count += 1

@@ -22,9 +22,10 @@ REFRESH_SECONDS = 1.0
 
 EPILOG = """\
 Reads the files of the newest run that lives, else of the newest: works in `docker exec` beside a running agent and
-after its end. pending: captured and neither accepted nor dropped. repeats: sent once more after an attempt of which
-nobody can tell whether it was accepted. retried: attempts that failed and were followed by another. rejected: lines
-that the provider will never take. lag: age of the oldest pending line.
+after its end. pending: captured, and nothing was done with it yet. filtered: empty lines, which are not sent. repeats:
+sent once more after an attempt of which nobody can tell whether it was accepted. retried: attempts that failed and were
+followed by another. rejected: lines that the provider will never take. lag: age of the oldest pending line. For each
+sink captured = delivered + filtered + rejected + dropped + pending (in --json dropped holds those rejected).
 
 --json prints one object (with -w one a line, each second); names and meanings of these fields do not change:
   run, directory, host, source, service, started (UTC)
@@ -35,8 +36,8 @@ that the provider will never take. lag: age of the oldest pending line.
   journal_bytes
   sinks     a list: name, title, state: well, waiting (for another attempt), parked (its secret is refused), left_out
             (memory does not hold it), journal (which cannot be read), not_started; until (UTC, the next attempt)
-            or null; delivered, pending, repeats, retried, rejected (lines, but for retried); dropped: lines by
-            reason, those rejected among them; lag_seconds; complete: all is delivered, and nothing
+            or null; delivered, filtered, pending, repeats, retried, rejected (lines, but for retried); dropped:
+            lines by reason, those rejected among them; lag_seconds; complete: all is delivered, and nothing
             follows; last_error, last_error_at (UTC), or null
   earlier   runs and lines of earlier starts that are not delivered yet
 
@@ -166,6 +167,7 @@ def _as_json(figures: Figures, indent: int | None = None) -> str:
                 "state": sink.state,
                 "until": _utc(sink.until_ns),
                 "delivered": sink.delivered,
+                "filtered": sink.filtered,
                 "pending": sink.pending,
                 "repeats": sink.repeats,
                 "retried": sink.retried,
@@ -269,7 +271,7 @@ def _memory(figures: Figures) -> str:
 
 
 def _table(figures: Figures) -> list[str]:
-    head = ("sink", "delivered", "pending", "repeats", "retried", "rejected", "dropped", "lag", "state")
+    head = ("sink", "delivered", "filtered", "pending", "repeats", "retried", "rejected", "dropped", "lag", "state")
     rows = [head, *(_row(sink, figures) for sink in figures.sinks)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     colour = _shows_colour()
@@ -285,8 +287,9 @@ def _table(figures: Figures) -> list[str]:
 
 
 def _row(sink: SinkFigures, figures: Figures) -> tuple[str, ...]:
-    numbers = (sink.delivered, sink.pending, sink.repeats, sink.retried, sink.rejected, sink.dropped_otherwise)
-    return (sink.title, *(f"{number:,}" for number in numbers), _duration(sink.lag), _state(sink, figures))
+    otherwise = sink.dropped_otherwise
+    lines = (sink.delivered, sink.filtered, sink.pending, sink.repeats, sink.retried, sink.rejected, otherwise)
+    return (sink.title, *(f"{number:,}" for number in lines), _duration(sink.lag), _state(sink, figures))
 
 
 def _state(sink: SinkFigures, figures: Figures) -> str:

@@ -83,10 +83,12 @@ class Captured:
             return
 
     def lines(self, stream: int, *, dead: bool) -> int:
-        """``dead``: nothing will be appended, so a last line without newline is one."""
+        """``dead``: nothing will be appended, so a last line without newline is one; else its pieces that are full."""
         numbering = self._numberings[stream]
-        rest = pieces(numbering.before, self.facts.max_line) if dead and numbering.before else 0
-        return numbering.line - 1 + rest
+        if not numbering.before:
+            return numbering.line - 1
+        rest = pieces(numbering.before, self.facts.max_line)
+        return numbering.line - 1 + (rest if dead else rest - 1)
 
     def bytes(self, stream: int) -> int:
         return self._numberings[stream].at

@@ -108,9 +108,9 @@ def test_a_running_wrapper_and_three_providers_that_do_differently(sandbox: Sand
         text = status(directory).stdout
         assert re.search(r"^agent +python\S* \(pid \d+\) is running, up ", text, re.MULTILINE)
         assert re.search(r"^captured +1,201 lines, [\d.]+ KiB \(stdout 1,200, stderr 1\)$", text, re.MULTILINE)
-        assert re.search(r"^Datadog +1,201 +0 +0 +0 +0 +0 +0\.0 s  well$", text, re.MULTILINE)
-        assert re.search(r"^New Relic +0 +1,201 +0 +1 +0 +0 .* s  waiting, next attempt in \d", text, re.MULTILINE)
-        assert re.search(r"^Sentry +0 +1,201 .*  parked: its secret is refused, looks again in ", text, re.MULTILINE)
+        assert re.search(r"^Datadog +1,201 +0 +0 +0 +0 +0 +0 +0\.0 s  well$", text, re.MULTILINE)
+        assert re.search(r"^New Relic +0 +0 +1,201 +0 +1 +0 +0 .* s  waiting, next attempt in \d", text, re.MULTILINE)
+        assert re.search(r"^Sentry +0 +0 +1,201 .*  parked: its secret is refused, looks again in ", text, re.MULTILINE)
         secrets = [value for value in variables(sandbox.url, names).values() if "127.0.0.1" not in value]
         assert secrets
         assert not any(secret in text + status(directory, "--json").stdout for secret in secrets)
@@ -125,7 +125,7 @@ def test_a_running_wrapper_and_three_providers_that_do_differently(sandbox: Sand
     text = status(directory).stdout
     assert "ended with status 3 after" in text
     assert re.search(r"^New Relic .* waits for the next start on this directory$", text, re.MULTILINE)
-    assert re.search(r"^Datadog +1,202 +0 .* well, all delivered$", text, re.MULTILINE)
+    assert re.search(r"^Datadog +1,202 +0 +0 .* well, all delivered$", text, re.MULTILINE)
 
 
 def test_captured_pending_and_lag_follow_the_cursor(tmp_path: Path) -> None:
@@ -217,6 +217,40 @@ def test_a_sink_that_memory_does_not_hold_any_more_is_left_out(tmp_path: Path) -
     assert (found["sentry"].state, found["sentry"].until_ns, found["sentry"].error) == ("left_out", 0, "503")
     assert re.search(r"^Sentry .*  left out: the container's memory limit", status(tmp_path).stdout, re.MULTILINE)
     os.close(run.lock_fd)
+
+
+def test_what_was_captured_is_the_sum_of_what_became_of_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    directory, go = tmp_path / "one" / "journal", tmp_path / "go"
+    directory.parent.mkdir()
+    code = (  # empty lines before, between and behind others, and a line of which two pieces are full
+        "import os, sys, time\nprint('\\n\\none\\n\\ntwo\\n  \\n')\nprint(600_000 * 'x', end='', flush=True)\n"
+        "while not os.path.exists(sys.argv[1]): time.sleep(0.02)\nprint('\\n\\nlast\\n')\n"
+    )
+
+    def settled() -> bool:
+        nonlocal values
+        values = figures(directory)
+        for sink in values["sinks"]:
+            counts = (sink["delivered"], sink["filtered"], *sink["dropped"].values(), sink["pending"])
+            assert sum(counts) == values["captured"]["lines"], sink
+        return values["captured"]["bytes"] > 600_000 and not any(sink["pending"] for sink in values["sinks"])
+
+    values: dict[str, Any] = {"sinks": []}
+    with Wrapper(directory, printing(code, str(go)), sandbox.url, sinks=("datadog", "newrelic")) as wrapper:
+        wait_until(lambda: os.path.exists(directory) and status(directory).returncode == 0, what="the run")
+        wait_until(settled, 30, "what there is")
+        assert values["captured"]["lines"] == 9
+        assert [(sink["delivered"], sink["filtered"]) for sink in values["sinks"]] == [(4, 5)] * 2
+        sandbox.fault("newrelic", status=400, count=12)
+        go.touch()
+        assert wrapper.wait() == 0
+    wait_until(settled, what="the end")
+    assert values["captured"]["lines"] == 13
+    datadog, newrelic = values["sinks"]
+    assert (datadog["delivered"], datadog["filtered"], datadog["dropped"]) == (6, 7, {})
+    assert (newrelic["filtered"], newrelic["rejected"]) == (7, 6 - newrelic["delivered"])
+    assert newrelic["rejected"] > 0
+    assert re.search(r"^Datadog +6 +7 +0 +0 +0 +0 +0 ", status(directory).stdout, re.MULTILINE)
 
 
 def test_a_pipe_in_the_place_of_a_segment_holds_nobody_up(tmp_path: Path) -> None:
