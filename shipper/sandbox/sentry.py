@@ -122,7 +122,7 @@ _LIMITS: Mapping[str, _Limit] = {
     "attachment": _Limit(200 * 2**20, 10_000, 200 * 2**20),
 }
 
-_LEDGER = ("run", "stream", "seq", "lines", "skipped", "logger", "first_seq", "last_seq")
+_LEDGER = ("run", "stream", "seq", "lines", "skipped", "logger", "lost", "first_seq", "last_seq")
 _OWN = frozenset(
     {"host", "source", "service", "run", "stream", "seq", "lines", "part", "skipped", "worker_id", "agent_id",
      "server.address", "sentry.severity_number", "sentry.severity_text"}

@@ -61,16 +61,28 @@ def _disk(stack: ExitStack, at: Path) -> bool:
 
 def show(outcome: Outcome) -> None:
     """The ledger, as a table."""
-    print(f"\n{outcome.acts} acts, {outcome.runs} runs")
+    print(f"\n{outcome.acts} acts, {outcome.runs} runs\nthe intake")
     print(f"{'':<12}{'captured':>12}{'came':>12}{'announced':>12}{'unexplained':>12}{'repeats':>12}")
     for name, account in outcome.accounts.items():
         values = (account.captured, account.came, account.announced, account.unexplained, account.repeats)
         print(f"{name:<12}" + "".join(f"{value:>12,}" for value in values))
+    for who, told_by_sink in (("shipper status", outcome.status), ("closing events", outcome.closing)):
+        print(f"{who}")
+        print(f"{'':<12}{'captured':>12}{'delivered':>12}{'dropped':>12}{'filtered':>12}{'pending':>12}")
+        for name, told in told_by_sink.items():
+            values = (told.captured, told.delivered, told.dropped, told.filtered, told.pending)
+            print(f"{name:<12}" + "".join(f"{value:>12,}" for value in values))
+    print(f"looks at `shipper status` on the way: {outcome.looks}; not complete when the bound took it: {outcome.gone}")
+    print(f"closing events that were refused as the story has it: {outcome.refused}")
     print(f"longest write of the agent: {outcome.longest * 1000:,.0f} ms, bare {outcome.longest_bare * 1000:,.0f} ms")
     print(f"memory at its peak: supervisor {outcome.memory['supervisor']} MB, worker {outcome.memory['worker']} MB")
     for fault in outcome.faults:
         print(f"WRONG: {fault}")
-    print("it does not come out even" if outcome.faults else "captured = came + announced, for every sink")
+    print(
+        "it does not come out even"
+        if outcome.faults
+        else "captured = delivered + dropped + filtered = came + announced, for every sink"
+    )
 
 
 if __name__ == "__main__":

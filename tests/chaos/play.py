@@ -1,7 +1,8 @@
 """Plays a story on a running wrapper with every sink, and makes up the ledger: by numbers, from outside.
 
 What was captured is what the agent says that it printed; of a wrapper that was killed, what its journal held then. What
-arrived are the numbers that the sandbox saw, and those that were announced to it as lost. Neither asks shipper.
+arrived are the numbers that the sandbox saw, and those that were announced to it as lost. Neither asks shipper. What
+shipper says of it, in `shipper status` and in the closing events, is held against that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from shipper.journal import runs
 from shipper.journal.reader import Gap, Lines, RunReader, State
 from shipper.sandbox.server import running_in_thread
 from tests.chaos.gate import Gates
+from tests.chaos.ledgers import Told, WatchingStore, ask_status, disagreements, told_by_status
+from tests.chaos.story import FREEZE
 from tests.e2e.wrapped import ALL, Wrapper
 from tests.helpers import variables, wait_until
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 AGENT = str(Path(__file__).with_name("agent.py"))
 MAX_LINE = 256 << 10
 LAST_STARTS = 3  # of a wrapper on the same directory, for what is left
+STATUS_SECONDS = 5.0  # between two looks at `shipper status`, which takes 0.1 s
+MOST_FAULTS = 40  # a figure that is wrong is so at every look
 STREAMS = ("stdout", "stderr")
 
 
@@ -70,7 +76,17 @@ class Account:
 
 @dataclasses.dataclass
 class Outcome:
+    """``status``, ``closing``: what `shipper status` and the closing events say of all runs, by sink. ``looks``: at
+    `shipper status` while the story went on. ``refused``: closing events that the story's faults kept from a provider;
+    of those runs ``closing`` has nothing. ``gone``: runs that the bound took before all of them was delivered to all
+    sinks and looked at; of those ``status`` has what was seen last."""
+
     accounts: dict[str, Account]
+    status: dict[str, Told]
+    closing: dict[str, Told]
+    looks: int
+    refused: int
+    gone: int
     longest: float
     longest_bare: float
     memory: dict[str, int]  # MB at the peak, of supervisor and worker
@@ -94,9 +110,19 @@ class _Life:
             str(rate),
             str(MAX_LINE),
         ]
-        self.killed = False
         self.captured: dict[str, int] = {}
-        self.run = ""
+        self.trailing = 0  # empty lines behind those, which only the closing event tells of
+        self.path = ""
+        self.status: dict[str, Told] = {}  # by sink, as last seen
+        self.complete = False  # then that is the last word
+
+    @property
+    def run(self) -> str:
+        return os.path.basename(self.path).partition("-")[2]
+
+    @property
+    def lines(self) -> int:
+        return sum(self.captured.values()) + self.trailing
 
     def recorded(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(self.record.read_text())
@@ -120,10 +146,13 @@ class Play:
         self._statuses: list[int] = []
         self._faults: list[str] = []
         self._sampled = 0.0
+        self._looked = 0.0
+        self._looks = 0
 
     def play(self, acts: list[Act], seconds: float) -> Outcome:
         with running_in_thread() as sandbox, Gates(sandbox.port) as gates:
             self._sandbox = sandbox
+            self._store = sandbox.store = WatchingStore(sandbox.intakes)
             self._gates = gates
             self._urls = {name: gates.add(name) for name in ALL}
             with self._bare_beside():
@@ -152,11 +181,12 @@ class Play:
                     bare.terminate()
 
     def _start(self) -> None:
+        self._look_at_dead_runs()
         life = _Life(self._place, len(self._lives), self._seed, self._rate)
         self._lives.append(life)
         self._wrapper = self._wrap(life.command, self._place / f"life-{len(self._lives)}", "20s")
         wait_until(lambda: life.record.exists() and self._live_run(), 20, "a start")
-        life.run = self._live_run()
+        life.path = self._live_run()
 
     def _wrap(self, command: list[str], outputs: Path, drain: str) -> Wrapper:
         outputs.mkdir(exist_ok=True)
@@ -168,7 +198,7 @@ class Play:
     def _live_run(self) -> str:
         try:
             run = runs.list_runs(str(self._journal))[-1]
-            known = {life.run for life in self._lives}
+            known = {life.path for life in self._lives}
             return run if run not in known and runs.read_facts(run) is not None else ""
         except (IndexError, OSError):
             return ""
@@ -189,8 +219,7 @@ class Play:
             os.kill(agent, signal.SIGKILL)
         if worker is not None:
             wait_until(lambda: not os.path.exists(f"/proc/{worker}"), 30, "the worker's end, by its pipe")
-        life.killed = True
-        life.captured = _in_journal(life.run)
+        life.captured, life.trailing = _in_journal(life.path)
         self._start()
 
     def _end(self) -> None:
@@ -219,7 +248,12 @@ class Play:
             self._wrapper.wait(90)
 
     def _pending(self) -> list[str]:
-        return [name for name, account in self._accounts().items() if account.unexplained]
+        return [name for name, account in self._accounts().items() if account.unexplained or self._silent(name)]
+
+    def _silent(self, name: str) -> list[str]:
+        """Runs whose closing event did not come there."""
+        keys = [(name, life.run) for life in self._lives]
+        return [key[1] for key in keys if not self._store.closings.get(key) and key not in self._store.refused]
 
     # -- acts --------------------------------------------------------------------------------------------------------
 
@@ -236,8 +270,10 @@ class Play:
                 self._say(act.shown())
                 end = self._begin(act)
                 if end is not None:
-                    undo.append((act.at + act.seconds, end))
+                    begun_at = time.monotonic() - begun if act.what == FREEZE else act.at
+                    undo.append((begun_at + act.seconds, end))
             self._sample()
+            self._look_at_status()
             time.sleep(0.02)
         for _, end in undo:
             end()
@@ -266,7 +302,7 @@ class Play:
         elif act.what == "restart wrapper":
             self._end()
             self._start()
-        elif act.what == "freeze container":
+        elif act.what == FREEZE:
             return self._freeze()
         else:
             return self._harm_worker(act.what)
@@ -307,18 +343,98 @@ class Play:
             account = accounts[name] = Account()
             ledger = {(one.run, one.stream): one for one in self._sandbox.store.totals[name].ledger.streams()}
             for life in self._lives:
-                run = os.path.basename(life.run).partition("-")[2]
                 for stream, captured in life.captured.items():
-                    account.add(captured, ledger.get((run, stream)))
+                    account.add(captured, ledger.get((life.run, stream)))
         return accounts
 
+    def _fault(self, text: str) -> None:
+        if len(self._faults) < MOST_FAULTS:
+            self._faults.append(text)
+
+    def _look_at_status(self) -> None:
+        """While all runs: it adds up, and calls nothing delivered that did not come."""
+        life = self._lives[-1]
+        if time.monotonic() < self._looked + STATUS_SECONDS:
+            return
+        values = self._ask_status(self._journal)
+        self._looked = time.monotonic()
+        if values is None or values["run"] != life.run:  # it has just been started, or nothing can be written
+            return
+        self._looks += 1
+        for sink in values["sinks"]:
+            told, came = told_by_status(values, sink), self._store.count[sink["name"], life.run]
+            if not told.adds_up() or told.delivered > came:
+                self._fault(f"{sink['name']}: status of the running wrapper says {told}, and {came:,} lines came")
+
+    def _ask_status(self, directory: Path) -> dict[str, Any] | None:
+        try:
+            return ask_status(directory)
+        except subprocess.CalledProcessError as error:
+            self._fault(f"`shipper status` ended with {error.returncode}: {error.stderr.decode()}")
+            return None
+
+    def _look_at_dead_runs(self) -> None:
+        """Between two starts: `shipper status` of each run by itself, until all sinks have all of it."""
+        for life in self._lives:
+            copy = self._place / "one"
+            if life.complete or not os.path.exists(life.path):
+                continue
+            shutil.copytree(life.path, copy / os.path.basename(life.path))
+            values = self._ask_status(copy)
+            shutil.rmtree(copy)
+            if values is not None:
+                life.status = {sink["name"]: told_by_status(values, sink) for sink in values["sinks"]}
+                life.complete = all(sink["complete"] for sink in values["sinks"])
+
+    def _compare(self) -> None:
+        """What shipper says of each run against what the intakes got of it."""
+        values = self._ask_status(self._journal)
+        if values is not None and values["earlier"]["runs"]:
+            self._fault(f"`shipper status` says that of earlier runs this is pending: {values['earlier']}")
+        for name in ALL:
+            streams: dict[str, dict[str, StreamLedger]] = {life.run: {} for life in self._lives}
+            for one in self._store.totals[name].ledger.streams():
+                streams.setdefault(one.run, {})[one.stream] = one
+            self._faults += [f"{name}: no closing event of run {run} came" for run in self._silent(name)]
+            for life in self._lives:
+                got = self._store.got(name, life.run, streams[life.run])
+                got.empty += life.trailing
+                closing = self._store.closings.get((name, life.run), [])[-1:]
+                said = [("the closing event", told) for told in closing]
+                if name in life.status:
+                    said.append(("status", life.status[name]))
+                for who, told in said:
+                    for text in disagreements(who, told, got, life.lines):
+                        self._fault(f"{name}, run {life.run}: {text}")
+                if closing and life.complete and closing[0] != life.status[name]:
+                    self._fault(
+                        f"{name}, run {life.run}: the closing event says {closing[0]}, but status {life.status[name]}"
+                    )
+
     def _outcome(self, acts: int) -> Outcome:
+        self._look_at_dead_runs()
+        self._compare()
+        for life in self._lives:
+            if not life.complete and os.path.exists(life.path):
+                self._fault(f"`shipper status` says of run {life.run} that not all of it is delivered")
         accounts = self._accounts()
         for name, account in accounts.items():
             if account.unexplained:
                 self._faults.append(f"{name}: {account.unexplained} lines neither came nor were announced as lost")
         return Outcome(
             accounts=accounts,
+            status={name: _sum(life.status.get(name, Told()) for life in self._lives) for name in ALL},
+            closing={
+                name: _sum(told for life in self._lives for told in self._store.closings[name, life.run][-1:])
+                for name in ALL
+            },
+            looks=self._looks,
+            refused=sum(
+                not self._store.closings[name, life.run] and (name, life.run) in self._store.refused
+                for name in ALL
+                for life in self._lives
+            ),
+            gone=sum(not life.complete for life in self._lives),
             longest=max(life.recorded()["longest"] for life in self._lives),
             longest_bare=self._bare.recorded()["longest"],
             memory=self._memory,
@@ -329,24 +445,34 @@ class Play:
         )
 
 
-def _in_journal(run: str) -> dict[str, int]:
-    """Of a dead run: the number of the last line that is not empty (for empty ones at its end nothing is sent)."""
+def _sum(told: Iterable[Told]) -> Told:
+    total = Told()
+    for one in told:
+        total.add(one)
+    return total
+
+
+def _in_journal(run: str) -> tuple[dict[str, int], int]:
+    """Of a dead run: the number of the last line that is not empty, and how many empty ones follow it (for those no
+    event is sent)."""
     reader = RunReader(run)
     state = State.start()
     found = dict.fromkeys(STREAMS, 0)
+    last = dict.fromkeys(STREAMS, 0)
     at_end = False
     while not at_end:
         window, state = reader.read(state, True)
         at_end = window.at_end
         for item in window.items:
             if isinstance(item, Gap):
-                found[STREAMS[item.stream - 1]] = item.last_seq
+                found[STREAMS[item.stream - 1]] = last[STREAMS[item.stream - 1]] = item.last_seq
             elif isinstance(item, Lines):
+                last[STREAMS[item.stream - 1]] = item.first_seq + len(item.lines) - 1
                 full = [index for index, line in enumerate(item.lines) if line.strip()]
                 if full:
                     found[STREAMS[item.stream - 1]] = item.first_seq + full[-1]
     reader.close()
-    return found
+    return found, sum(last.values()) - sum(found.values())
 
 
 def _signal(pid: int, signo: int) -> None:

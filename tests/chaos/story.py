@@ -7,8 +7,13 @@ from typing import Any, NamedTuple
 
 from tests.chaos.gate import MODES
 
-WRAPPER = ("kill wrapper", "restart wrapper", "freeze container")
 WORKER = ("kill worker", "crash worker", "stop worker")
+FREEZE = "freeze container"
+WRAPPER = ("kill wrapper", "restart wrapper", FREEZE)
+FREEZE_SECONDS = (
+    600.0  # of one in each story, longer than any of our time-outs; a sixth of one that is too short for it
+)
+FREEZE_MARGIN = 30.0  # before it, in which nothing else befalls the wrapper: a restart takes its time
 REFUSE_SECONDS = 150.0  # a story that is shorter has no refused secret: the sink looks again only after a minute
 
 
@@ -32,16 +37,23 @@ def tell(seed: int, seconds: float, sinks: tuple[str, ...], *, disk: bool = Fals
     rng = random.Random(seed)
     acts: list[Act] = []
     free = dict.fromkeys((*sinks, ""), 0.0)  # when a target's last act is over; one at a time
+    freeze = _long_freeze(random.Random(f"{seed} freeze"), seconds)
+    calm = (freeze.at - min(FREEZE_MARGIN, seconds / 60), freeze.at + freeze.seconds + 0.5)
     now = 0.5
     while now < seconds - 1.0:
         target = rng.choice([*sinks, *sinks, ""])
         length = min(rng.choice((0.3, 1.0, 2.0, 5.0, 15.0)) * rng.uniform(0.5, 1.5), seconds / 6)
-        if free[target] <= now and now + length < seconds:
+        disturbs = not target and now < calm[1] and now + length > calm[0]
+        if free[target] <= now and now + length < seconds and not disturbs:
             what, order = _of_all(rng, disk) if not target else _of_sink(rng, target, seconds)
             acts.append(Act(now, what, target, length, order))
             free[target] = now + length + 0.2
         now += rng.expovariate(2.0)
-    return acts
+    return sorted([*acts, freeze], key=lambda act: act.at)
+
+
+def _long_freeze(rng: random.Random, seconds: float) -> Act:
+    return Act(rng.uniform(0.3, 0.6) * seconds, FREEZE, "", min(FREEZE_SECONDS, seconds / 6), {})
 
 
 def _of_all(rng: random.Random, disk: bool) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from tests.e2e.wrapped import ALL
 if TYPE_CHECKING:
     from pathlib import Path
 
-SEED = 77  # its 15 s hold each of HARM
+SEED = 127  # its 15 s hold each of HARM
 HARM = {
     "freeze container",
     "kill worker",
@@ -37,8 +37,13 @@ def test_every_line_of_a_short_story_came_or_was_announced_at_every_sink(tmp_pat
     outcome = Play(SEED, 400.0, tmp_path, tmp_path / "journal", "16MiB", told.append).play(acts, 15.0)
     assert outcome.faults == [], told
     assert outcome.runs == 3
-    for account in outcome.accounts.values():
+    assert outcome.looks > 0
+    assert outcome.gone == 0
+    for name, account in outcome.accounts.items():
         assert account.captured == account.came + account.announced > 2000
+        status = outcome.status[name]
+        assert status.captured == status.delivered + status.dropped + status.filtered >= account.captured
+        assert outcome.closing[name] == status or outcome.refused
 
 
 def test_a_seed_tells_the_same_story_and_another_one_another() -> None:

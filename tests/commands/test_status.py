@@ -222,6 +222,7 @@ def test_a_sink_that_memory_does_not_hold_any_more_is_left_out(tmp_path: Path) -
 def test_what_was_captured_is_the_sum_of_what_became_of_it(sandbox: Sandbox, tmp_path: Path) -> None:
     directory, go = tmp_path / "one" / "journal", tmp_path / "go"
     directory.parent.mkdir()
+    values: dict[str, Any] = {"sinks": []}
     code = (  # empty lines before, between and behind others, and a line of which two pieces are full
         "import os, sys, time\nprint('\\n\\none\\n\\ntwo\\n  \\n')\nprint(600_000 * 'x', end='', flush=True)\n"
         "while not os.path.exists(sys.argv[1]): time.sleep(0.02)\nprint('\\n\\nlast\\n')\n"
@@ -235,7 +236,6 @@ def test_what_was_captured_is_the_sum_of_what_became_of_it(sandbox: Sandbox, tmp
             assert sum(counts) == values["captured"]["lines"], sink
         return values["captured"]["bytes"] > 600_000 and not any(sink["pending"] for sink in values["sinks"])
 
-    values: dict[str, Any] = {"sinks": []}
     with Wrapper(directory, printing(code, str(go)), sandbox.url, sinks=("datadog", "newrelic")) as wrapper:
         wait_until(lambda: os.path.exists(directory) and status(directory).returncode == 0, what="the run")
         wait_until(settled, 30, "what there is")
