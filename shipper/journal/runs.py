@@ -317,13 +317,17 @@ def would_lose(
     segment_bytes: int,
     *,
     others: bool = True,
+    ends: dict[str, Ends] | None = None,
 ) -> bool:
     """Whether `make_room` for one segment would evict lines that one of these ``sinks`` has still to get.
 
     One whose secret was refused or that memory does not hold counts for nothing, nor does one that has no cursor in the
-    own run, for it does not work here, or none in the other: that is none of its. ``numberings``: the own run's, where
-    it stands; ``others``: whether anybody delivers what dead runs hold. Raises OSError.
+    own run, for it does not work here, or none in the other: that is none of its. Nor does a dead run of which only the
+    closing event is left to tell: what takes its place still tells it. ``numberings``: the own run's, where it stands;
+    ``others``: whether anybody delivers what dead runs hold; ``ends``: what was found of them, for the next time.
+    Raises OSError.
     """
+    ends = {} if ends is None else ends
     total, candidates, _ = _what_is_there(directory, own, segment_bytes)
     total += segment_bytes
     willing = [sink for sink in sinks if _has_cursor(own, sink) and _is_at_work(CursorFile.read(own, sink))]
@@ -331,9 +335,9 @@ def would_lose(
         if total <= max_bytes:
             break
         now = numberings if run == own else {}
-        if (others or run == own) and any(_has_still_to_get(run, index, last, sink, now) for sink in willing):
+        if (others or run == own) and any(_has_still_to_get(run, index, last, sink, now, ends) for sink in willing):
             return True
-        total -= size
+        total -= size - (min(size, _left_behind(run, index, ends)) if last else 0)
     return False
 
 
@@ -346,10 +350,13 @@ def _is_at_work(cursor: dict[str, Any] | None) -> bool:
     return not isinstance(health, dict) or health.get("state") not in NOT_AT_WORK
 
 
-def _has_still_to_get(run: str, index: int, last: bool, sink: str, now: Mapping[int, Numbering]) -> bool:
+def _has_still_to_get(
+    run: str, index: int, last: bool, sink: str, now: Mapping[int, Numbering], ends: dict[str, Ends]
+) -> bool:
     """Whether the sink lacks whole lines of the segment: the head of the next one has the numbers this one ends with.
 
     ``now``: where the run stands, of one that lives. A line that has not ended holds nobody back: it may never end.
+    ``ends``: as for `would_lose`.
     """
     cursor = CursorFile.read(run, sink)
     if cursor is None:
@@ -357,7 +364,7 @@ def _has_still_to_get(run: str, index: int, last: bool, sink: str, now: Mapping[
     if cursor.get("complete") or (not _is_at_work(cursor) and is_live(run)):  # a replica's secret may be a wrong one
         return False
     if last:
-        return read_facts(run) is not None  # else nobody can adopt it
+        return _lacks_the_end(run, index, cursor, ends)
     try:
         max_line, after = _numberings_at(run, index + 1)
         for stream, numbering in after.items():
@@ -369,6 +376,34 @@ def _has_still_to_get(run: str, index: int, last: bool, sink: str, now: Mapping[
     except (OSError, KeyError, TypeError, ValueError, IndexError):
         return False
     return False
+
+
+def _lacks_the_end(run: str, index: int, cursor: dict[str, Any], ends: dict[str, Ends]) -> bool:
+    """Whether lines of a dead run's last segment are not accepted yet; not when nobody can read it, so adopt it."""
+    found = _ends_of(run, index, ends)
+    try:
+        return any(int(cursor["streams"][str(stream)][2]) <= line for stream, line in found.last.items())
+    except (KeyError, TypeError, ValueError, IndexError):
+        return False
+
+
+def _left_behind(run: str, index: int, ends: dict[str, Ends]) -> int:
+    """Bytes of what takes the place of a dead run's last segment. Raises OSError."""
+    return 0 if is_delivered(run, read_facts(run)) else _ends_of(run, index, ends).stub_bytes
+
+
+def _ends_of(run: str, index: int, ends: dict[str, Ends]) -> Ends:
+    path = segment_path(run, index)
+    if path not in ends:
+        try:
+            facts = read_facts(run)
+            ends[path] = Ends({}, 0)
+            if facts is not None:
+                stub, last = _stub(run, index, facts)
+                ends[path] = Ends(last, len(stub))
+        except (OSError, ValueError):
+            return Ends({}, 0)
+    return ends[path]
 
 
 def _last_piece(numbering: Numbering, max_line: int) -> int:
@@ -462,7 +497,7 @@ def _replace_by_stub(run: str, index: int, size: int) -> int:
         if facts is None or is_delivered(run, facts):
             remove_run(run)
             return 0
-        stub = _stub(run, index, facts)
+        stub, _ = _stub(run, index, facts)
         if len(stub) >= size:
             return size
         path = segment_path(run, index + 1)
@@ -482,9 +517,22 @@ def _replace_by_stub(run: str, index: int, size: int) -> int:
         os.close(fd)
 
 
-def _stub(run: str, index: int, facts: Facts) -> bytes:
-    """A segment's essence: facts, the numbering at its end, and its markers of the end."""
+class Ends:
+    """Of a dead run's last segment: ``last``, the number of a stream's last line that is not empty, by stream, and the
+    bytes of what may take its place."""
+
+    __slots__ = ("last", "stub_bytes")
+
+    def __init__(self, last: dict[int, int], stub_bytes: int) -> None:
+        self.last = last
+        self.stub_bytes = stub_bytes
+
+
+def _stub(run: str, index: int, facts: Facts) -> tuple[bytes, dict[int, int]]:
+    """A segment's essence: facts, the numbering at its end, and its markers of the end; and each stream's last line
+    that is not empty. Raises OSError, ValueError."""
     numberings = {stream: Numbering() for stream in STREAMS}
+    empty = dict.fromkeys(STREAMS, 0)  # lines at the stream's end: they are no events
     ends: list[bytes] = []
     wall_ns = mono_ns = 0
     with open(os.open(segment_path(run, index), READ), "rb") as file:
@@ -495,16 +543,27 @@ def _stub(run: str, index: int, facts: Facts) -> bytes:
             numberings = load_numberings(frame.payload)
         elif frame.kind == DATA and frame.stream in numberings:
             numbering = Numbering(frame.line, frame.before, frame.at)
+            text = frame.payload.rstrip()
+            newlines = frame.payload.count(b"\n", len(text))
+            if text or (frame.before and newlines):
+                empty[frame.stream] = -1  # the first of them ends a line
+            empty[frame.stream] = max(0, empty[frame.stream] + newlines)
             numbering.advance(frame.payload, facts.max_line)
             numberings[frame.stream] = numbering
         elif frame.kind == LOSS and frame.stream in numberings:
             numberings[frame.stream] = load_loss(frame.payload)[0]
+            empty[frame.stream] = 0
         elif frame.kind in (STREAM_END, RUN_END):
             ends.append(
                 pack(frame.kind, frame.stream, wall_ns, mono_ns, frame.line, frame.before, frame.at, frame.payload)
                 + frame.payload
             )
-    return facts_frame(facts, numberings, wall_ns, mono_ns) + b"".join(ends)
+    last = {}
+    for stream in STREAMS:
+        whole = numberings[stream].copy()
+        whole.end(facts.max_line)
+        last[stream] = whole.line - 1 - empty[stream]
+    return facts_frame(facts, numberings, wall_ns, mono_ns) + b"".join(ends), last
 
 
 def load_numberings(payload: bytes) -> dict[int, Numbering]:

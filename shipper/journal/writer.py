@@ -61,6 +61,7 @@ class JournalWriter:
         self._next_settling = 0.0
         self._patience = 4  # of SETTLE_SECONDS, in all
         self._locks: list[int] = []  # of directories that were made again
+        self._ends: dict[str, runs.Ends] = {}  # of dead runs, read once
 
     @classmethod
     def create(
@@ -420,6 +421,7 @@ class JournalWriter:
                 self._max_bytes,
                 self._segment_bytes,
                 others=self.lock_fd >= 0,  # without locks nobody adopts a run
+                ends=self._ends,
             )
         except OSError:
             return False

@@ -123,6 +123,57 @@ def test_what_nobody_will_deliver_keeps_no_room_from_being_made(tmp_path: Path, 
     assert now.would_lose() == (case == "dead")
 
 
+@pytest.mark.parametrize(
+    ("printed", "following", "holds"),
+    [
+        (b"one\ntwo\n", 3, False),
+        (b"one\ntwo\n", 2, True),
+        (b"one\ntwo, no end", 3, False),
+        (b"one\ntwo, no end", 2, True),
+        (b"one\n\n \t\r\n\n", 2, False),
+        (b"one\n\n\nfour", 2, True),
+    ],
+)
+def test_a_dead_run_of_which_only_its_end_is_left_to_tell_holds_nobody_back(
+    tmp_path: Path, printed: bytes, following: int, holds: bool
+) -> None:
+    """And what makes room for the living leaves behind what tells of that end."""
+    before = writer(str(tmp_path), started_ns=1 << 60)
+    for byte in (printed[:5], printed[5:]):  # in two frames: the second begins within a line
+        before.append([(STDOUT, 0, 0, byte)])
+    os.close(before.lock_fd)
+    now = writer(str(tmp_path), run="f" * 16, started_ns=(1 << 60) + 2)
+    for run, line in ((before.path, following), (now.path, 1)):
+        cursor = CursorFile(run, "datadog")
+        cursor.commit({"streams": {"1": [1, 0, line], "2": [1, 0, 1]}, "complete": False})
+        cursor.close()
+    now._max_bytes = 1
+    assert now.would_lose() == holds
+    assert now.would_lose() == holds
+
+
+def test_room_counts_as_made_only_for_what_a_dead_run_gives_up(tmp_path: Path) -> None:
+    """Its numbers and its end stay: taken for nothing, they would cost the living lines that somebody lacks."""
+    before = writer(str(tmp_path), started_ns=1 << 60)
+    before.append([(STDOUT, 0, 0, b"line\n" * 8000)])
+    os.close(before.lock_fd)
+    now = writer(str(tmp_path), run="f" * 16, started_ns=(1 << 60) + 2)
+    for _ in range(3):
+        now.append([(STDOUT, 0, 0, b"line\n" * 8000)])
+    for run, following in ((before.path, 8001), (now.path, 1)):
+        cursor = CursorFile(run, "datadog")
+        cursor.commit({"streams": {"1": [1, 0, following], "2": [1, 0, 1]}, "complete": False})
+        cursor.close()
+    segment = now._segment_bytes
+    dead_bytes = os.stat(runs.segment_path(before.path, 1)).st_size
+    now._max_bytes = runs.used_bytes(str(tmp_path)) + segment - dead_bytes  # as if all of it went
+    assert now.would_lose()
+    now._max_bytes += 1000
+    assert not now.would_lose()
+    runs.make_room(str(tmp_path), now.path, now._max_bytes, segment, segment)
+    assert runs.list_segments(now.path)[0] == 1
+
+
 @pytest.mark.parametrize("state", ["waiting", "parked"])
 def test_a_refused_secret_of_another_wrapper_on_the_volume_holds_nobody_back_here(tmp_path: Path, state: str) -> None:
     other = writer(str(tmp_path), 1000, run="f" * 16, started_ns=1 << 60)
