@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from shipper.journal import runs
+from shipper.journal import notes, runs
 from shipper.messages import say
 
 TYPE_CHECKING = False
@@ -39,10 +39,16 @@ def _is_ours(name: str) -> bool:
 
 
 def newest_run(directories: Sequence[str]) -> str | None:
-    """The newest live run, else the newest that holds anything."""
+    """The newest whose wrapper lives, else the newest that holds anything."""
     found = [run for directory in directories for run in runs.list_runs(directory) if _holds_anything(run)]
     found.sort(key=os.path.basename, reverse=True)
-    return next((run for run in found if runs.is_live(run)), found[0] if found else None)
+    return next((run for run in found if _lives(run)), found[0] if found else None)
+
+
+def _lives(run: str) -> bool:
+    """By the note, where there is one: the other lock is also held by who delivers what a dead run left."""
+    lives = notes.wrapper_lives(run)
+    return runs.is_live(run) if lives is None else lives
 
 
 def _holds_anything(run: str) -> bool:

@@ -12,6 +12,7 @@ On disk
 
     DIR/                                mode 0700
       0019ab3c5d7e9f10-3f2a…/           one directory a run: start in hex nanoseconds, "-", the run's random id
+                                        (later than all that was there then: see `runs.begins_at`)
         lock                            flock(LOCK_EX) while the wrapper, or its worker, or an adopter lives
         0000000001.seg  0000000002.seg  segments, at most 1/16 of the bound each; the highest number is written to
         cursor-datadog                  one a sink: two slots written in turn (see `slots`)

@@ -291,7 +291,7 @@ def _has_end(run: str) -> bool | None:
 def sentence(found: list[tuple[str, Note]], *, before: bool) -> str:
     """What is said of ``found``, the latest first; ``before``: no other run lies between it and the present one."""
     run, note = found[0]
-    started = time.gmtime(runs.started_ns(run) // 10**9)
+    started = time.gmtime(_started_ns(run) // 10**9)
     who = f"agent {note.agent} on {note.host}, started {time.strftime('%Y-%m-%d %H:%M:%S', started)} UTC"
     if len(found) > 1:
         what = f"{len(found)} earlier runs in this journal, the latest of them {who}, have no end: each was killed"
@@ -299,6 +299,15 @@ def sentence(found: list[tuple[str, Note]], *, before: bool) -> str:
         what = f"the run before this one ({who})" if before else f"an earlier run in this journal ({who})"
         what += " has no end: it was killed"
     return f"{what}, as a rule with its whole container or machine; its lines are kept.{memory_in_words(note)}"
+
+
+def _started_ns(run: str) -> int:
+    """Wall time; the run's name may say a later one, see `runs.begins_at`."""
+    try:
+        facts = runs.read_facts(run)
+    except OSError:
+        facts = None
+    return facts.started_ns if facts is not None else runs.stamp_ns(run)
 
 
 def memory_in_words(note: Note) -> str:

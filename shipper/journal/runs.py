@@ -42,13 +42,30 @@ RUN_BYTES = 8192  # a run's directory on ext4, and its note
 RESERVE = "reserve"
 RESERVE_BYTES = 4096  # a block: two losses and the ends, all that is written last, take some 600 bytes
 CURSOR_BYTES = 8192  # see `cursor`
+MAX_STAMP_NS = (1 << 64) - 1
 UNFINISHED_NS = 60 * 10**9
 NOT_AT_WORK = ("parked", "left_out")  # states of `delivery.health`: nobody waits for a sink in one of them
 
 
 def run_name(started_ns: int, run: str) -> str:
-    """A run's directory: names sort by start."""
+    """A run's directory: names sort by start, see `begins_at`."""
     return f"{started_ns:016x}-{run}"
+
+
+def begins_at(directory: str, started_ns: int, now_ns: int) -> int:
+    """What the name of a run begins with that started at ``started_ns``: that, unless the clock has gone back.
+
+    Whatever is in the directory was written before, even if by the clock it will be: then it is a moment later than all
+    that. So the newest run has the highest name, and eviction, tidying and adoption do not take it for an old one.
+    """
+    newest_ns = 0
+    for run in list_runs(directory):
+        newest_ns = max(newest_ns, stamp_ns(run))
+        try:
+            newest_ns = max(newest_ns, _last_change_ns(run))
+        except OSError:  # another user's, or gone meanwhile
+            continue
+    return newest_ns + 1 if now_ns < newest_ns < MAX_STAMP_NS else started_ns
 
 
 def is_run(name: str) -> bool:
@@ -56,8 +73,8 @@ def is_run(name: str) -> bool:
     return bool(dash) and len(started) == 16 and len(run) == 16 and all(c in "0123456789abcdef" for c in started + run)
 
 
-def started_ns(path: str) -> int:
-    """When the run at ``path`` started, wall time."""
+def stamp_ns(path: str) -> int:
+    """What its name says of when the run at ``path`` started: later than every run and segment that was there then."""
     return int(os.path.basename(path)[:16], 16)
 
 
@@ -212,7 +229,8 @@ def _sizes(run: str) -> Iterator[tuple[int, int]]:
 def tidy(directory: str, own: str, now_ns: int) -> None:
     """Remove dead, delivered runs that are not the newest and past the history kept for ``shipper logs``.
 
-    Of what cannot be read nothing is removed.
+    Of what cannot be read nothing is removed. By when it was last written: where the clock says that it will be, it is
+    not known to be old.
     """
     kept = 0
     for run in reversed(list_runs(directory)[:-1]):
@@ -429,14 +447,14 @@ def _numberings_at(run: str, index: int) -> tuple[int, dict[int, Numbering]]:
 def _oldest_first(candidates: list[tuple[str, int, int, bool]]) -> list[tuple[str, int, int, bool]]:
     """By when they were last written: of replicas on one volume none pays alone for what the others print.
 
-    A run's segments stay in their order, whatever was done to the clock.
+    A run's segments stay in their order, and none counts as older than its run's start, whatever was done to the clock.
     """
     keyed: list[tuple[int, int, tuple[str, int, int, bool]]] = []
     before, newest_ns = "", 0
     for candidate in candidates:
         run, index = candidate[:2]
         if run != before:
-            before, newest_ns = run, 0
+            before, newest_ns = run, stamp_ns(run)
         try:
             newest_ns = max(newest_ns, os.lstat(segment_path(run, index)).st_mtime_ns)
         except OSError:  # gone meanwhile

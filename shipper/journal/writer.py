@@ -89,7 +89,8 @@ class JournalWriter:
             max_bytes = place.chosen_max_bytes(directory, journal_max_bytes)
         else:
             max_bytes = place.default_max_bytes(directory, runs.used_bytes(directory))
-        final = os.path.join(directory, runs.run_name(facts.started_ns, facts.run))
+        begins_at = runs.begins_at(directory, facts.started_ns, time.time_ns())
+        final = os.path.join(directory, runs.run_name(begins_at, facts.run))
         # made under another name, so that nobody can take it for a dead run before its lock is held
         path = final + ".new"
         if os.path.lexists(path):  # an attempt before this one could not even remove it

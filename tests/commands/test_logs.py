@@ -190,6 +190,16 @@ def test_the_newest_live_run_wins_else_the_newest(tmp_path: Path) -> None:
     assert newest_run([str(tmp_path / "nothing")]) is None
 
 
+def test_a_dead_run_that_is_being_delivered_is_not_taken_for_a_live_one(tmp_path: Path) -> None:
+    live, dead = (begin_run(str(tmp_path), f"{n:016x}", n=n) for n in (1, 2))
+    noters = [Noter(run.path, run.facts) for run in (live, dead)]
+    for noter in noters:
+        noter.note()
+    assert newest_run([str(tmp_path)]) == dead.path
+    noters[1].end({"exit_status": 0})  # its wrapper has ended, and somebody holds the run's other lock
+    assert newest_run([str(tmp_path)]) == live.path
+
+
 def test_other_users_directories_are_looked_through_too(tmp_path: Path) -> None:
     for name in ("shipper-0", "shipper-10001", "shipper-x", "other-1"):
         (tmp_path / name).mkdir()

@@ -68,6 +68,30 @@ def test_delivered_runs_go_when_they_are_old_and_not_the_newest(tmp_path: Path) 
     assert runs.list_runs(str(tmp_path)) == [undelivered, newest]
 
 
+@pytest.mark.parametrize("ahead", ["its start", "its lines"])
+def test_a_clock_that_goes_back_makes_no_old_run_of_the_newest(tmp_path: Path, ahead: str) -> None:
+    """It is not evicted before the dead one, and in the history it is the last to go."""
+    now, hour = time.time_ns(), 3600 * 10**9
+    before = writer(str(tmp_path), run="a" * 16, started_ns=now + hour if ahead == "its start" else now - hour)
+    for _ in range(3):
+        before.append([(STDOUT, 0, 0, b"line\n" * 8000)])
+    os.close(before.lock_fd)
+    for segment in segments(before.path):
+        os.utime(segment, ns=(now + hour, now + hour))
+    after = writer(str(tmp_path), run="b" * 16, started_ns=now)
+    for _ in range(3):
+        after.append([(STDOUT, 0, 0, b"line\n" * 8000)])
+    assert runs.list_runs(str(tmp_path)) == [before.path, after.path]
+    dead = len(segments(before.path))
+    assert dead > 1
+    while runs.list_segments(before.path)[-1] == dead:
+        assert runs.list_segments(after.path)[0] == 1
+        runs.make_room(str(tmp_path), after.path, runs.used_bytes(str(tmp_path)) - 1, 0, 0)
+    assert runs.list_segments(after.path)[0] == 1
+    runs.tidy(str(tmp_path), "", now + 2 * DAY_NS)
+    assert runs.list_runs(str(tmp_path))[-1] == after.path
+
+
 def test_a_hundred_delivered_runs_of_a_restart_loop_are_not_all_kept(tmp_path: Path) -> None:
     for number in range(1, 101):
         dead_run(tmp_path, number, delivered=True)
