@@ -355,7 +355,7 @@ class Supervisor:
         lacking = worker.no_room_since
         self._writer.nobody_delivers = lacking is not None and now - lacking >= NO_ROOM_SECONDS
         if worker.look_due is not None and now >= worker.look_due:
-            worker.look(now)
+            worker.look(now, self._writer.stalled())
 
     def _first_worker(self, now: float) -> None:
         outfit, settings, journal = self._writer.outfit, self._writer.settings, self._writer.journal

@@ -61,6 +61,25 @@ def cpu_seconds(pid: int) -> float | None:
         os.close(fd)
 
 
+def waits_for_fuse(pid: int) -> bool:
+    """Whether its main thread waits for an answer of a file system in user space, which counts as sleep (state S).
+
+    So do the bind mounts of Docker Desktop, gcsfuse and s3fs. By the function of the kernel in which it waits:
+    `request_wait_answer` of fs/fuse/dev.c (Linux 2.6.14 to 6.18), or the one that it is inlined into.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/wchan", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        where = os.read(fd, 256)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return where == b"request_wait_answer" or b"fuse" in where
+
+
 def table() -> dict[int, Process]:
     """Every living process that we see; the dead that wait to be reaped are left out."""
     try:

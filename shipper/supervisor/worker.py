@@ -224,8 +224,12 @@ class Worker:
     def _seconds_to_look(self) -> float:
         return min(DRAIN_LOOK_SECONDS, self._look_seconds) if self._draining else self._look_seconds
 
-    def look(self, now: float) -> None:
-        """Kills it when it hangs; `ended` is called once that was possible."""
+    def look(self, now: float, disk_stalls: bool = False) -> None:
+        """Kills it when it hangs; `ended` is called once that was possible.
+
+        ``disk_stalls``: the journal's, for us too. Then a worker that sleeps may well wait for it, as for any file
+        system that answers over a network or from user space, and the next one would do the same.
+        """
         if not self.pid or self._hung or self._quitting:
             self.look_due = None
             return
@@ -239,6 +243,9 @@ class Worker:
             return
         process, cpu = processes.look(self.pid), processes.cpu_seconds(self.pid)
         if process is None or cpu is None:
+            return
+        if disk_stalls or (process.state == "S" and processes.waits_for_fuse(self.pid)):
+            self._watch.read()  # looks are counted anew once it goes on
             return
         looks = DRAIN_LOOKS if self._draining else LOOKS
         busy_cpu = min(BUSY_DRAIN_CPU, self._busy_cpu) if self._draining and self._up else self._busy_cpu

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import struct
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shipper.config.container import Container
+from shipper.supervisor import processes
 from shipper.supervisor.worker import (
     AGAIN,
     BUSY_CPU,
@@ -27,6 +31,9 @@ from shipper.supervisor.worker import (
 from tests.bench.common import children
 from tests.helpers import wait_until
 from tests.supervisor.wrapping import AGENTS, PYTHON, SIGNALS, SLACK, read_line, ready_pid, run, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OFTEN = {"look_seconds": 0.1, "busy_cpu": 0.3}
 HANGS = b"the process that forwards the lines hangs: it is killed and started again"
@@ -363,6 +370,59 @@ def test_what_counts_as_hanging(looks: list[tuple[str, float]], hangs: bool) -> 
     watch = Watch()
     found = [watch.look(5, state, cpu, LOOKS, BUSY_CPU) for state, cpu in looks]
     assert found == [False] * (len(looks) - 1) + [hangs]
+
+
+@contextmanager
+def disk_that_never_answers(place: Path) -> Iterator[None]:
+    """A FUSE file system of which nobody reads the requests but the first one, by which it begins."""
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"frozen", bytes(place), b"fuse", 0, options.encode()):
+        os.close(device)
+        pytest.skip(f"cannot mount FUSE here: {os.strerror(ctypes.get_errno())}")
+    _, _, request = struct.unpack_from("<IIQ", os.read(device, 1 << 16))
+    answer = struct.pack("<IIIIHHI", 7, 19, 1 << 16, 0, 1, 1, 4096)  # struct fuse_init_out of linux/fuse.h, 7.19
+    os.write(device, struct.pack("<IiQ", 16 + len(answer), 0, request) + answer)
+    try:
+        yield
+    finally:
+        os.close(device)  # whoever waits gets an error
+        libc.umount2(bytes(place), 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="needs root and FUSE")
+def test_one_that_waits_for_a_disk_in_user_space_is_left_alone(tmp_path: Path) -> None:
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = [PYTHON, "-I", "-c", f"import os; os.stat({str(place / 'file')!r})"]
+    with disk_that_never_answers(place):
+        worker = Worker(Control(), lambda *_: command, -1)
+        worker.start(0.0)
+        pid = worker.pid
+        wait_until(lambda: processes.waits_for_fuse(pid), what="a system call that does not return")
+        state = processes.look(pid)
+        for now in range(1, 20):
+            worker.look(float(now))
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    assert os.waitpid(pid, 0)[1] == 1 << 8  # Python's status of an error
+    assert state is not None
+    assert state.state == "S"
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+def test_one_that_sleeps_while_the_journals_disk_stands_still_is_left_alone(stalls: bool) -> None:
+    worker = Worker(Control(), lambda *_: ["/bin/sleep", "60"], -1)
+    worker.start(0.0)
+    pid = worker.pid
+    wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/bin/sleep"), what="the program")
+    wait_until(lambda: getattr(processes.look(pid), "state", "") == "S", what="its sleep")
+    for now in range(1, 20):
+        worker.look(float(now), disk_stalls=stalls)
+    lives = worker.look_due is not None
+    worker.kill()
+    os.waitpid(pid, 0)
+    assert lives == stalls
 
 
 def test_whatever_was_read_in_between_begins_it_anew() -> None:
