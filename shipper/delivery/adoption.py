@@ -90,6 +90,10 @@ class Adopter:
         """Whether there are runs that it has not begun with."""
         return bool(self._waiting[sender])
 
+    def held_up(self, sender: Sender) -> bool:
+        """Whether it begins with no other run only because those that it has got could not be let go yet."""
+        return self.waits(sender) and any(other is sender for _, other, _ in self._done())
+
     def look(self) -> None:
         """Look for dead runs, and begin with the oldest; never raises. Those that could not be read come last."""
         found = [run for run in runs.list_runs(self._directory) if run != self._own]
@@ -192,12 +196,7 @@ class Adopter:
 
     def _release(self) -> None:
         """Let go the runs that a sender has got, or that somebody removed."""
-        done = [
-            (adopted, sender, source)
-            for adopted in self._adopted.values()
-            for sender, source in adopted.sources
-            if (adopted.feed.gone or source.complete) and not source.under_way
-        ]
+        done = self._done()
         if done and self._committer.flush(FLUSH_SECONDS):
             for adopted, sender, source in done:
                 adopted.sources.remove((sender, source))
@@ -205,6 +204,14 @@ class Adopter:
                 adopted.feed.leave(source)
                 source.close()
                 self._close_unused(adopted)
+
+    def _done(self) -> list[tuple[_Adopted, Sender, Source]]:
+        return [
+            (adopted, sender, source)
+            for adopted in self._adopted.values()
+            for sender, source in adopted.sources
+            if (adopted.feed.gone or source.complete) and not source.under_way
+        ]
 
     def _close_unused(self, adopted: _Adopted) -> None:
         if not adopted.sources:

@@ -112,7 +112,8 @@ class Sender:
         sink has its share; with only one request under way that may be larger. ``clock``: another
         one is for tests.
 
-        ``more``, to be set: called when nothing is left to do; True when it has added a source.
+        ``more``, to be set: called when nothing is left to do; True when it has added a source. ``held_up``, to be set:
+        whether that may be so a moment later.
         """
         self.name = entry.name
         self.title = entry.title
@@ -131,6 +132,7 @@ class Sender:
         self._due: dict[Source, float] = {}
         self._resting: dict[Source, tuple[float, int]] = {}  # until when, unless more is unread than so many bytes
         self.more: Callable[[], bool] = lambda: False
+        self.held_up: Callable[[], bool] = lambda: False
         self.trial: Trial | None = None  # of a worker that is not the run's first
         self._encoders: dict[str, Encoder] = {}
         self._wake = asyncio.Event()
@@ -227,6 +229,8 @@ class Sender:
                     await self._wait(self._wake, wait)
                 elif self.more():
                     continue
+                elif self.held_up():
+                    await self._wait(self._wake, REST_SECONDS)
                 elif self._deadline is not None:
                     return
                 else:

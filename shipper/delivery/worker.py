@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shipper import messages
@@ -131,6 +132,7 @@ class Worker:
         )
         for sender in self._senders:
             sender.more = adopter.advance
+            sender.held_up = partial(adopter.held_up, sender)
         adopter.look()
         gc.collect()
         gc.freeze()

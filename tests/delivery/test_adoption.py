@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,14 +29,15 @@ if TYPE_CHECKING:
 class Bench:
     """An adopter with one sender for the sink called ``name``."""
 
-    def __init__(self, directory: Path, name: str = "datadog") -> None:
+    def __init__(self, directory: Path, name: str = "datadog", committer: Committer | None = None) -> None:
         self.sink = Fake()
         self.said: list[str] = []
-        self.committer = Committer(raise_error)
+        self.committer = committer or Committer(raise_error)
         entry = SinkEntry(name, (), "tests:Fake", name.title())
         self.sender = Sender(entry, lambda: self.sink, 0.0, self.said.append)
         self.adopter = Adopter(str(directory), "", [self.sender], self.committer, self.said.append)
         self.sender.more = self.adopter.advance
+        self.sender.held_up = partial(self.adopter.held_up, self.sender)
 
     async def drain(self) -> None:
         self.sender.drain(time.monotonic() + 20)
@@ -99,6 +101,27 @@ async def test_a_hundred_dead_runs_of_a_restart_loop_are_all_delivered(tmp_path:
     assert len(bench.sink.accepted) == 300
     bench.adopter.look()
     assert len(runs.list_runs(str(tmp_path))) <= runs.HISTORY_RUNS + 1
+
+
+class SlowDisk(Committer):
+    """On which every second commit takes longer than one waits who lets a run go."""
+
+    looks = 0
+
+    def flush(self, timeout: float) -> bool:
+        self.looks += 1
+        return self.looks % 2 == 0 and super().flush(timeout)
+
+
+async def test_a_slow_disk_ends_no_drain_before_its_time(tmp_path: Path) -> None:
+    for number in range(1, 31):
+        dead(tmp_path, number, 3)
+    bench = Bench(tmp_path, committer=SlowDisk(raise_error))
+    bench.adopter.look()
+    bench.sender.drain(time.monotonic() + 20)
+    await bench.sender.run()
+    assert len(bench.sink.accepted) == 90
+    assert not bench.adopter.waits(bench.sender)
 
 
 @pytest.mark.parametrize("draining", [False, True])
