@@ -374,6 +374,7 @@ class Writer:
                     "providers have taken lines; `shipper status` shows which one is behind."
                 )
             self._wake()
+            self._note()
             time.sleep(HELD_LOOK_SECONDS)
         if not self._holding:
             journal.hold = lambda: None

@@ -13,6 +13,7 @@ import pytest
 
 from shipper.config import load
 from shipper.journal.cursor import CursorFile
+from shipper.journal.notes import Noter, read_note
 from shipper.journal.writer import JournalWriter
 from shipper.supervisor.writer import ITEM_BYTES, MAX_WAITING_BYTES, OPEN_AGAIN_SECONDS, Writer
 from tests.helpers import wait_until
@@ -358,6 +359,26 @@ def put_until_held(writer: Writer) -> tuple[list[int], threading.Thread]:
     thread.start()
     wait_until(lambda: writer._held and not writer._has_room(size), 20)
     return lines, thread
+
+
+def test_the_note_is_kept_while_an_agent_is_held_back(tmp_path: Path) -> None:
+    """Else `shipper status` would show the memory of an hour ago."""
+
+    class Noting(Full):
+        def noter(self, journal: Any) -> Any:
+            return Noter(journal.path, facts())
+
+    outfit: Any = Noting(tmp_path)
+    writer = Writer(lambda: outfit, lambda: None)
+    writer.start()
+    _, thread = put_until_held(writer)
+    note = read_note(outfit.kept.path)
+    assert note is not None
+    wait_until(lambda: read_note(outfit.kept.path).at_ns > note.at_ns, 20, "another note")  # type: ignore[union-attr]
+    assert writer._held
+    writer.let_go()
+    thread.join(20)
+    finish(writer)
 
 
 @pytest.mark.parametrize("let_go", [Writer.let_go, lambda writer: setattr(writer, "nobody_delivers", True)])
