@@ -48,6 +48,7 @@ FULL_BYTES = 256 << 10  # unread journal that makes a request or more: then noth
 PARKED_SECONDS = 60.0  # a refused secret is tried again after this long, then after twice that…
 PARKED_MAX_SECONDS = 600.0
 TOLD_AFTER = 3  # failures in a row before a person is told: one or two are everyday
+TOLD_SECONDS = 20.0  # or when they have gone on for so long: a request without an answer takes 30 s by itself
 BUGS_IN_A_ROW = 5  # after so many unexpected errors a request counts as rejected, so that it can be bisected
 SLOWEST_SECONDS = 10.0  # a line waits for company at most this long when the provider asks for fewer requests
 # For a sink in step that has no room, so that lines are decoded once; then it falls behind. Milliseconds in which this
@@ -139,6 +140,7 @@ class Sender:
         self._hurry = asyncio.Event()
         self._deadline: float | None = None
         self._failures = 0
+        self._failing_since = 0.0  # when the first attempt of these began, monotonic
         self._told = False
         self._told_rejected = False
         self._last_try = False  # the drain began while it was failing: one more attempt
@@ -589,6 +591,8 @@ class Sender:
         try:
             acceptance = await self._try(source, flight)
         except (RetryableError, RefusedError) as error:
+            if not self._failures:
+                self._failing_since = started
             # only now: the machinery for trying again costs 60 us a request
             return await self._persist(source, flight, error)
         now = self._clock.monotonic()
@@ -638,7 +642,7 @@ class Sender:
                 except (RetryableError, RefusedError) as another:
                     error = another
                     if not self._failures:
-                        self._failures = 1
+                        self._failures, self._failing_since = 1, self._clock.monotonic()
                         for other in self._sources:
                             other.along = False
                     continue
@@ -697,7 +701,8 @@ class Sender:
             source.counters["retried"] += 1
             self._slow_down(error)
             self._become(WAITING, in_words(error), wait)
-            if attempts >= TOLD_AFTER and not self._told:
+            long = self._clock.monotonic() - self._failing_since >= TOLD_SECONDS
+            if (long or attempts >= TOLD_AFTER) and not self._told:
                 self._told = True
                 self._say(
                     f"{self.title} does not take lines at the moment ({in_words(error)}): "

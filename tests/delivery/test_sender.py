@@ -34,6 +34,7 @@ from tests.delivery.delivery_helpers import (
     print_lines,
     raise_error,
 )
+from tests.delivery.virtual import VirtualClock, run_virtually
 from tests.helpers import is_closing, ledger_of
 
 if TYPE_CHECKING:
@@ -254,6 +255,47 @@ async def test_what_fails_for_now_is_sent_again_until_it_is_taken(tmp_path: Path
         "Datadog does not take lines at the moment (busy): they wait in the journal and go out as soon as it does",
         "Datadog takes lines again",
     ]
+
+
+@pytest.mark.parametrize("answers_after", [30.0, 0.1])
+def test_a_person_is_told_within_half_a_minute_and_once_of_a_provider_that_takes_nothing(
+    tmp_path: Path, answers_after: float
+) -> None:
+    """One that accepts and hangs, too: its first time-out is 30 s long. By then the cursor says why."""
+    clock = VirtualClock()
+
+    class Silent(Fake):
+        async def send(self, body: Body) -> Acceptance | None:
+            await asyncio.sleep(answers_after)
+            raise RetryableError("no answer.", maybe_taken=True)
+
+    begun = clock.now
+    told: list[tuple[float, str]] = []
+    known: list[Any] = []
+
+    def say(text: str) -> None:
+        told.append((clock.now - begun, text))
+        assert committer.flush(10.0)
+        known.append(CursorFile.read(run.path, "datadog"))
+
+    committer = Committer(raise_error)
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 10)
+    sender = Sender(ENTRY, Silent, 0.0, say, clock=clock)
+    sender.add(open_source(run.path, committer))
+
+    async def an_hour() -> None:
+        task = asyncio.create_task(sender.run())
+        await asyncio.sleep(3600)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(clock, an_hour())
+    ((at, text),) = told
+    assert at <= 31
+    assert text.startswith("Datadog does not take lines at the moment (no answer)")
+    assert known[0]["health"]["error"] == "no answer"
+    assert known[0]["health"]["state"] == "waiting"
 
 
 async def test_lines_sent_again_though_they_may_have_been_taken_are_counted_as_repeats(tmp_path: Path) -> None:
