@@ -27,7 +27,8 @@ from shipper.delivery.source import Source
 from shipper.delivery.trial import Trial
 from shipper.journal.cursor import CursorFile
 from shipper.journal.directory import default_max_bytes, memory_limit_of
-from shipper.journal.runs import LOCK, cursor_sinks, used_bytes
+from shipper.journal.reader import State
+from shipper.journal.runs import LOCK, cursor_sinks, is_live, list_runs, read_facts, used_bytes
 from shipper.sinks.base import SettingError
 
 if TYPE_CHECKING:
@@ -162,9 +163,11 @@ class Worker:
         return plan(self._settings.sinks, self._limit, others, shrunk)
 
     def _tell_left_out(self) -> None:
-        """At the first start, and at one that leaves out more than the one before."""
-        left_out, limit, shrunk = self._budget.left_out, self._limit, self._arguments.shrunk
-        if not left_out or (self._arguments.restarts and shrunk != 1 and self._plan(shrunk - 1).left_out == left_out):
+        """At the first start, and at one that leaves out what was at work before: the agent has grown, or this process
+        has met the limit."""
+        limit, run = self._limit, self._arguments.run
+        left_out = [name for name in self._budget.left_out if not self._arguments.restarts or was_at_work(run, name)]
+        if not left_out:
             return
         titles = [entry.title for entry in REGISTRY if entry.name in left_out]
         names = " and ".join((", ".join(titles[:-1]), titles[-1]) if titles[1:] else titles)
@@ -254,13 +257,32 @@ class Worker:
                     counted, whole = source.undelivered(max(0.0, ends - time.monotonic()))
                     lines += counted
                     exact = exact and whole
-            if lines or not exact:
-                why = sender.state.partition(": ")[2] or "the time was up"
-                self._say(
-                    f"{sender.title} did not get {'' if exact else 'at least '}{lines} line{'' if lines == 1 else 's'} "
-                    f"before the end ({why}): what it did not get stays in {self._arguments.directory} "
-                    "and goes out with the next start on it"
-                )
+            self._tell_left(sender.title, lines, exact, sender.state.partition(": ")[2] or "the time was up")
+        at_work = {sender.name for sender in self._senders}
+        for entry in REGISTRY:
+            if entry.name in self._settings.sinks and entry.name not in at_work:
+                lines, exact = self._undelivered(entry.name, ends)
+                left_out = entry.name in self._budget.left_out
+                why = "there was no memory for it" if left_out else "it cannot be used here"
+                self._tell_left(entry.title, lines, exact, why)
+
+    def _undelivered(self, name: str, ends: float) -> tuple[int, bool]:
+        """Lines of a sink that has no sender, in this run, and whether there are no others in earlier ones."""
+        try:
+            values = CursorFile.read(self._feed.run, name) or {}
+            state = State.from_cursor(values["streams"])
+        except (LookupError, TypeError, ValueError):
+            state = State.start()
+        lines, exact = self._feed.count_lines(state, max(0.0, ends - time.monotonic()))
+        return lines, exact and not lacks_earlier(self._arguments.directory, self._feed.run, name)
+
+    def _tell_left(self, title: str, lines: int, exact: bool, why: str) -> None:
+        if lines or not exact:
+            self._say(
+                f"{title} did not get {'' if exact else 'at least '}{lines} line{'' if lines == 1 else 's'} "
+                f"before the end ({why}): what it did not get stays in {self._arguments.directory} "
+                "and goes out with the next start on it"
+            )
 
     async def _upkeep(self, adopter: Adopter) -> None:
         started = time.monotonic()
@@ -332,6 +354,17 @@ class Worker:
             )
 
 
+def was_at_work(run: str, name: str) -> bool:
+    """Whether an earlier worker of the run had loaded the sink, and the last one too, as far as is known."""
+    try:
+        if name not in cursor_sinks(run):
+            return False
+        values = CursorFile.read(run, name) or {}
+        return bool((values.get("health") or {}).get("state") != LEFT_OUT)
+    except (OSError, AttributeError):  # a sick disk, values that are not ours
+        return False
+
+
 def note_left_out(run: str, name: str) -> None:
     """In the cursor that an earlier worker of the run has made for the sink: nobody is to wait for it."""
     try:
@@ -339,13 +372,29 @@ def note_left_out(run: str, name: str) -> None:
             return
         cursor = CursorFile(run, name)
         try:
-            if cursor.values:
-                health = {**(cursor.values.get("health") or {}), "state": LEFT_OUT, "until": 0}
-                cursor.commit({**cursor.values, "health": health})
+            values = cursor.values or {"streams": {"1": [0, 0, 1], "2": [0, 0, 1]}}
+            health = {**(values.get("health") or {}), "state": LEFT_OUT, "until": 0}
+            cursor.commit({**values, "health": health})
         finally:
             cursor.close()
     except (OSError, TypeError, ValueError):  # a sick disk, values that are not ours
         return
+
+
+def lacks_earlier(directory: str, own: str, name: str) -> bool:
+    """Whether a dead run beside the ``own`` one holds something that the sink has still to get."""
+    for run in list_runs(directory):
+        try:
+            if run == own or is_live(run):
+                continue
+            facts = read_facts(run)
+            values = CursorFile.read(run, name)
+            meant = values is not None or (facts is not None and name in facts.sinks)
+            if meant and not (values or {}).get("complete"):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _journal_to_come(directory: str, max_bytes: int | None) -> int:
