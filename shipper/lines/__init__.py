@@ -5,5 +5,6 @@ fields), one decoding for however many sinks are in step. Pure: no clock, no fil
 anything that an agent can print. Knows no other room but the journal's names of the streams.
 
 Reading order: batch (what comes in), events (what goes out), decoder (the way), times, levels and names (its tables);
-fields (errors and traces under one name each); plain is the way of last resort.
+fields (errors and traces under one name each), joining (which lines are one event); plain is the way of last resort;
+crash and tracebacks are for an issue tracker.
 """
