@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 BLOCK = "block"
+OFF = "off"
 MAX_TAGS = 100  # Datadog's own limit a log (docs.datadoghq.com/logs, read 2026-11)
 MAX_TAGS_CHARS = 8192  # they stand at the head of every segment of the journal
 
@@ -87,6 +88,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         value = _quantity(environ, name, parse_size, problems, low=low, high=high)
         return None if value is None else int(value)
 
+    _one_of(environ, "SHIPPER_SENTRY_EVENTS", OFF, problems)  # what it says is the sink's
     return Settings(
         service=clean(environ.get("SHIPPER_SERVICE", "")) or ACTING["SHIPPER_SERVICE"].default,
         tags=_tags(environ, problems),
@@ -99,7 +101,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         orphan_timeout=duration("SHIPPER_ORPHAN_TIMEOUT", "0s", "24h"),
         failed_status=_failed_status(environ, problems),
         cpu=_quantity(environ, "SHIPPER_CPU", parse_percent, problems, low="1%", high="100%"),
-        when_full=_when_full(environ, problems),
+        when_full=_one_of(environ, "SHIPPER_WHEN_FULL", BLOCK, problems),
         problems=(*problems, *_names_that_do_not_act(environ)),
     )
 
@@ -140,14 +142,14 @@ def _failed_status(environ: Mapping[str, str], problems: list[Problem]) -> int |
     return None
 
 
-def _when_full(environ: Mapping[str, str], problems: list[Problem]) -> str:
-    name = "SHIPPER_WHEN_FULL"
+def _one_of(environ: Mapping[str, str], name: str, other: str, problems: list[Problem]) -> str:
+    """The variable's default or what else is allowed, whichever it names."""
     text = _get(environ, name).lower()
     default = ACTING[name].default
-    if text in ("", default, BLOCK):
+    if text in ("", default, other):
         return text or default
     problems.append(
-        Problem(name, f"{name} is {quoted(text)}, allowed is {default} or {BLOCK}: the default, {default}, is used")
+        Problem(name, f"{name} is {quoted(text)}, allowed is {default} or {other}: the default, {default}, is used")
     )
     return default
 

@@ -33,8 +33,9 @@ ACTING = {
     "SHIPPER_CLOUDWATCH_FORMAT": Variable("json", "json, or raw: the agent's own line and nothing else"),
     "SENTRY_DSN": Variable("", "turns Sentry on"),
     "SENTRY_DSN_FILE": Variable("", "a file that holds it"),
-    "SENTRY_RELEASE": Variable("", "release of the lines"),
-    "SENTRY_ENVIRONMENT": Variable("", "environment of the lines"),
+    "SENTRY_RELEASE": Variable("", "release of the lines and of a crash's event"),
+    "SENTRY_ENVIRONMENT": Variable("", "environment of the lines and of a crash's event"),
+    "SHIPPER_SENTRY_EVENTS": Variable("on", "off: an agent's crash does not become a Sentry event"),
     "NEW_RELIC_LICENSE_KEY": Variable("", "turns New Relic on; the key tells the region"),
     "NEW_RELIC_LICENSE_KEY_FILE": Variable("", "a file that holds it"),
     "SHIPPER_NEW_RELIC_URL": Variable("", "another intake (a proxy, the sandbox): scheme, host and port"),
@@ -64,7 +65,6 @@ LATER = (
     "SHIPPER_METRICS",
     "SHIPPER_BUILD_DIR",
     "SHIPPER_BUILD_VERSION",
-    "SHIPPER_SENTRY_EVENTS",
 )
 """Variables that the design fixes and this version does not act on."""
 

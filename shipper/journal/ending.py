@@ -43,6 +43,21 @@ def is_trouble(end: Mapping[str, Any]) -> bool:
     return "exit_status" not in end or (end["exit_status"] != 0 and not end.get("asked"))
 
 
+def is_crash(end: Mapping[str, Any]) -> bool:
+    """Whether the agent ended unasked, as it should not, and that is known."""
+    return is_trouble(end) and not end.get("asked") and ("signal" in end or "exit_status" in end)
+
+
+def signal_name(number: object) -> str:
+    """SIGSEGV for 11; whatever is no signal's number under itself."""
+    import signal  # brings enum, 0.6 MB, which PID 1 does without
+
+    try:
+        return signal.Signals(number).name  # type: ignore[arg-type]
+    except ValueError:
+        return f"signal {number}"
+
+
 def in_words(end: Mapping[str, Any], note: Note | None = None) -> str:
     """One sentence without its full stop; ``note`` is used where the end is not known."""
     if "signal" in end:

@@ -358,7 +358,9 @@ class Sentry(Intake):
         time_ms = _time_ms(event.get("timestamp"))
         if time_ms is not None and time_ms < found.received_ms - MAX_AGE_MS:
             found.too_old.append(len(found.entries))
-        found.add({}, item, {"level": event.get("level", "error"), "event": event})
+        run = _tag(event, "run")
+        entry = {"run": run, "logger": event.get("logger")} if run is not None else {}
+        found.add(entry, item, {"level": event.get("level", "error"), "event": event})
         return _uuid(event.get("event_id"))
 
     def settle(self, request: Request, unpacked: Unpacked, order: Order | None = None) -> Answer:
@@ -522,8 +524,6 @@ def _view_log(log: Mapping[str, Any], marks: list[str]) -> dict[str, Any]:
 
 def _view_event(shown: Mapping[str, Any], marks: list[str]) -> dict[str, Any]:
     event = shown["event"]
-    tags = event.get("tags")
-    pairs = tags.items() if type(tags) is dict else tags if type(tags) is list else ()
     contexts = event.get("contexts")
     trace = contexts.get("trace") if type(contexts) is dict else None
     return {
@@ -531,23 +531,32 @@ def _view_event(shown: Mapping[str, Any], marks: list[str]) -> dict[str, Any]:
         "level": level_of(shown["level"]),
         "message": _title(event),
         "host": text_of(event.get("server_name")),
-        "source": None,
-        "service": None,
+        "source": _tag(event, "source"),
+        "service": _tag(event, "service"),
         "stream": None,
-        "run": None,
+        "run": _tag(event, "run"),
         "seq": None,
         "lines": None,
         "part": None,
         "skipped": None,
-        "tags": [
-            f"{text_of(pair[0])}:{text_of(pair[1])}" for pair in pairs if type(pair) in (tuple, list) and len(pair) == 2
-        ],
+        "tags": [f"{text_of(key)}:{text_of(value)}" for key, value in _tags(event)],
         "attributes": {k: v for k, v in event.items() if k not in ("timestamp", "level", "server_name", "tags")},
         "marks": marks,
         "remapped": {},
         "shadowed": {},
         "trace_id": text_of(trace.get("trace_id")) if type(trace) is dict else None,
     }
+
+
+def _tags(event: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """An object, or a list of pairs."""
+    tags = event.get("tags")
+    pairs = tags.items() if type(tags) is dict else tags if type(tags) is list else ()
+    return [(pair[0], pair[1]) for pair in pairs if type(pair) in (tuple, list) and len(pair) == 2]
+
+
+def _tag(event: Mapping[str, Any], name: str) -> str | None:
+    return next((value for key, value in _tags(event) if key == name and type(value) is str), None)
 
 
 def _title(event: Mapping[str, Any]) -> str:

@@ -148,6 +148,7 @@ class Sink(ABC):
     url          scheme, host and port that requests go to
     variable     the one that holds the secret
     needs_lines  its encoder reads `Events.lines`
+    tells_crashes  its encoder makes a body of a `lines.crash.Crash`, which then comes before a run's closing event
     notes        sentences for people about what stops no line; whoever calls `send` says each once and empties it
     """
 
@@ -158,6 +159,7 @@ class Sink(ABC):
     url: str
     variable: str
     needs_lines = False
+    tells_crashes = False
     notes: list[str] | tuple[()] = ()
 
     @classmethod

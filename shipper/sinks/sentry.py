@@ -50,6 +50,7 @@ from sentry_sdk.envelope import Envelope, Item
 from sentry_sdk.utils import BadDsn, Dsn, json_dumps
 
 from shipper import __version__
+from shipper.lines.crash import Crash
 from shipper.lines.deep import json_text
 from shipper.lines.fields import KIND, MESSAGE, STACK
 from shipper.lines.levels import ALERT, CRITICAL, DEBUG, EMERGENCY, ERROR, INFO, NOTICE, TRACE, WARNING
@@ -89,6 +90,8 @@ DEFAULT_WAIT = 60.0
 
 CATEGORIES = frozenset({"log_item", "log_byte", ""})
 """Of rate limits that stop logs; the empty one is all of them."""
+ERRORS = frozenset({"error"})
+"""Of those that stop events, and no logs."""
 
 SEVERITIES = {
     TRACE: ("trace", 1), DEBUG: ("debug", 5), INFO: ("info", 9), NOTICE: ("info", 10), WARNING: ("warn", 13),
@@ -152,9 +155,17 @@ class Sentry(Sink):
     limits = LIMITS
 
     def __init__(
-        self, dsn: Dsn, http: Http, variable: str = "SENTRY_DSN", release: str = "", environment: str = ""
+        self,
+        dsn: Dsn,
+        http: Http,
+        variable: str = "SENTRY_DSN",
+        release: str = "",
+        environment: str = "",
+        *,
+        crashes: bool = True,
     ) -> None:
         """``variable``: where the DSN comes from."""
+        self.tells_crashes = crashes
         self.destination = http.host
         self.url = http.base
         self.variable = variable
@@ -166,7 +177,7 @@ class Sentry(Sink):
             "Content-Type": "application/x-sentry-envelope",
             "Content-Encoding": "gzip",
         }
-        named = {"sentry.release": release, "sentry.environment": environment}
+        named = {"release": release, "environment": environment}
         self._named = {name: value for name, value in named.items() if value}
 
     @classmethod
@@ -177,7 +188,8 @@ class Sentry(Sink):
         base = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
         release, environment = (environ.get(name, "").strip() for name in ("SENTRY_RELEASE", "SENTRY_ENVIRONMENT"))
         http = Http(base, environ, title=cls.title, origin=f"the host in {variable}")
-        return cls(dsn, http, variable, release, environment)
+        crashes = environ.get("SHIPPER_SENTRY_EVENTS", "").strip().lower() != "off"
+        return cls(dsn, http, variable, release, environment, crashes=crashes)
 
     async def open(self) -> None:
         await self.http.open()
@@ -195,7 +207,14 @@ class Sentry(Sink):
     async def send(self, body: Body) -> Acceptance | None:
         answer = await self.http.post(body.target, body.data, self._headers)
         status, host = answer.status, self.destination
-        limited = rate_limit(answer.headers.get("X-Sentry-Rate-Limits", ""))
+        limits = answer.headers.get("X-Sentry-Rate-Limits", "")
+        limited = rate_limit(limits)
+        if isinstance(body, Issue):
+            if 200 <= status < 300:
+                return None
+            if status == 429 and limited is None and rate_limit(limits, ERRORS) is not None:
+                # as sentry_sdk has it: a quota may be used up for weeks, and lines are not to wait for an issue
+                return Acceptance(((0, 1, "a rate limit or quota for errors is reached"),))
         if status == 429:
             wait = limited if limited is not None else answer.after
             raise RetryableError(
@@ -274,17 +293,23 @@ _BAD_DSN = {
 }
 
 
-def rate_limit(header: str) -> float | None:
-    """Seconds that `X-Sentry-Rate-Limits` keeps logs away; None when it says nothing of logs.
+def rate_limit(header: str, categories: frozenset[str] = CATEGORIES) -> float | None:
+    """Seconds that `X-Sentry-Rate-Limits` keeps these away; None when it says nothing of them.
 
     `SECONDS:CATEGORY;...:SCOPE:REASON:NAMESPACES, ...`; what cannot be read is passed over, as Relay and the SDKs do.
     """
     longest = None
     for limit in header.split(","):
         seconds, _, rest = limit.strip().partition(":")
-        if seconds.isascii() and seconds.isdigit() and CATEGORIES.intersection(rest.partition(":")[0].split(";")):
+        if seconds.isascii() and seconds.isdigit() and categories.intersection(rest.partition(":")[0].split(";")):
             longest = max(longest or 0.0, min(float(seconds[:9]), MAX_RETRY_AFTER))
     return longest
+
+
+class Issue(Body):
+    """An event in place of logs."""
+
+    __slots__ = ()
 
 
 class SentryEncoder:
@@ -292,23 +317,28 @@ class SentryEncoder:
 
     def __init__(self, facts: Facts, target: str, named: Mapping[str, str]) -> None:
         self._target = target
+        self._facts = facts
+        self._release = named
         run = facts.run.encode(errors="replace")
-        trace = blake2b(run, digest_size=16).hexdigest().encode()
+        self._trace = blake2b(run, digest_size=16).hexdigest()
         always = {
             "run": facts.run,
             **dict.fromkeys(("host", "worker_id", "server.address"), facts.host),
             **dict.fromkeys(("source", "agent_id"), facts.source),
             "service": facts.service,
-            **named,
+            **{f"{PREFIX}{name}": value for name, value in named.items()},
         }
         tags = _tags(facts.tags)
         reserved = OURS | tags.keys()
         self._shapes = {
-            stream: Shapes({**always, "stream": stream}, tags, trace, reserved) for stream in ("stdout", "stderr")
+            stream: Shapes({**always, "stream": stream}, tags, self._trace.encode(), reserved)
+            for stream in ("stdout", "stderr")
         }
 
     def __call__(self, slices: Sequence[Slice], now_ms: int) -> Body:
         oldest_ms, newest_ms = now_ms - MAX_AGE_MS, now_ms + MAX_AHEAD_MS
+        if slices and isinstance(crash := slices[0][0], Crash):
+            return self._issue(crash, now_ms, in_time=oldest_ms <= crash.floor_ms <= newest_ms)
         chunks: list[Chunk] = []
         count = moved = truncated = 0
         for events, start, end in slices:
@@ -341,6 +371,17 @@ class SentryEncoder:
             head = b""
         out += (packed.compress(b"\n"), packed.flush())
         return Body(b"".join(out), size, count, self._target, {}, moved=moved, truncated=truncated)
+
+    def _issue(self, crash: Crash, now_ms: int, *, in_time: bool) -> Issue:
+        from shipper.sinks.sentry_issue import event_of  # seldom needed
+
+        event = event_of(crash, self._facts, crash.floor_ms if in_time else now_ms, self._trace, self._release)
+        envelope = Envelope(headers={"sdk": event["sdk"], "event_id": event["event_id"]})  # as SDKs have it
+        payload = orjson.dumps(event)
+        envelope.add_item(Item(payload, type="event", content_type="application/json"))
+        packed = isal_zlib.compressobj(1, wbits=31)
+        data = packed.compress(envelope.serialize()) + packed.flush()
+        return Issue(data, len(payload), 1, self._target, {}, moved=not in_time)
 
 
 class Shapes:

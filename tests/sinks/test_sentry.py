@@ -24,6 +24,7 @@ from sentry_sdk.envelope import Envelope
 from shipper import __version__
 from shipper.journal.facts import Facts
 from shipper.lines.batch import Batch
+from shipper.lines.crash import Crash
 from shipper.lines.decoder import Decoder
 from shipper.lines.events import Events
 from shipper.lines.levels import LEVELS
@@ -842,17 +843,19 @@ async def relay() -> AsyncIterator[Relay]:
     await started.close()
 
 
-async def outcome(relay: Relay, status: int, headers: dict[str, str] | None = None, body: bytes = b"{}") -> Any:
+async def outcome(
+    relay: Relay, status: int, headers: dict[str, str] | None = None, body: bytes = b"{}", events: Events | None = None
+) -> Any:
     relay.status, relay.headers, relay.body = status, headers or {}, body
     made = sink(relay.dsn)
     try:
-        said: Any = await made.send(made.encoder(FACTS)([(events_of(b"m"), 0, 1)], NOW_MS))
+        said: Any = await made.send(made.encoder(FACTS)([(events or events_of(b"m"), 0, 1)], NOW_MS))
     except SinkError as error:
         said = error
     finally:
         await made.close()
     assert KEY not in str(said)
-    assert said is None or "127.0.0.1" in str(said)
+    assert not isinstance(said, Exception) or "127.0.0.1" in str(said)
     return said
 
 
@@ -943,3 +946,34 @@ async def test_a_rejection_tells_content_from_size(relay: Relay, status: int, bo
     assert isinstance(error, RejectedError)
     assert error.status == as_status
     assert "invalid item header" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "limit", "said"),
+    [
+        (200, "", None),
+        (200, "7:log_item:organization", None),  # none of its own: the next lines meet it
+        (429, "2592000:error:organization", "taken"),  # and lines are not to wait for it
+        (429, "7:error;log_item:organization", 7.0),
+        (429, "7::key", 7.0),
+        (429, "", DEFAULT_WAIT),
+        (503, "", "again"),
+        (413, "", "rejected"),
+    ],
+)
+async def test_a_crash_heeds_the_limits_of_errors_and_of_all(
+    relay: Relay, status: int, limit: str, said: str | float | None
+) -> None:
+    crash = Crash({"exit_status": 3}, "the agent ended with status 3", NOW_MS, [])
+    outcome_ = await outcome(relay, status, {"X-Sentry-Rate-Limits": limit} if limit else {}, events=crash)
+    ((_, _, data),) = relay.requests
+    assert [item.type for item in Envelope.deserialize(data).items] == ["event"]
+    if said is None:
+        assert outcome_ is None
+    elif said == "taken":
+        assert outcome_.rejected == ((0, 1, "a rate limit or quota for errors is reached"),)
+    elif said == "rejected":
+        assert isinstance(outcome_, RejectedError)
+    else:
+        assert isinstance(outcome_, RetryableError)
+        assert said in ("again", outcome_.after)
