@@ -4,6 +4,7 @@
 
     feed         a run's journal, read and decoded once for all sinks that are in step
     source       a run as one sink sees it: what was read and not yet accepted; its cursor; its closing event
+    crash        whether the agent has crashed, and its last lines
     sender       one a sink: takes from its sources, encodes, sends, retries, bisects, commits
     health       how a sink does, for `shipper status`
     concurrency  how many requests are under way at once

@@ -177,6 +177,7 @@ class Feed:
         """
         self._reader = RunReader(run, facts, window_bytes)
         self.queue_bytes = queue_bytes
+        self.window_bytes = window_bytes
         self._decoder = Decoder(keep_lines, filters)
         self._multiline = multiline
         self.clock = clock
@@ -384,6 +385,11 @@ class Feed:
 
     def closing(self, captured: int, delivered: int, filtered: Left, dropped: dict[str, int]) -> Piece:
         """The run's last event, once all is read: how the agent ended, and what became of its lines at one sink."""
+        info, wall_ns, note = self.how_it_ended()
+        return Piece(STDOUT, closing_notice(info, note, wall_ns, captured, delivered, filtered, dropped))
+
+    def how_it_ended(self) -> tuple[dict[str, Any], int, Note | None]:
+        """Once all is read: as in `journal.ending`, when, and the run's note where its journal has no end."""
         info, wall_ns, note = {}, time.time_ns(), None
         if self.end is not None:
             info, wall_ns = self.end.info, self.end.wall_ns
@@ -391,7 +397,7 @@ class Feed:
             note = read_note(self.run)
             if note is not None and note.ended:
                 info, wall_ns = note.end, note.at_ns
-        return Piece(STDOUT, closing_notice(info, note, wall_ns, captured, delivered, filtered, dropped))
+        return info, wall_ns, note
 
     def count_lines(self, state: State, seconds: float) -> tuple[int, bool]:
         """Lines after ``state``, without decoding them, and whether the time was enough for all."""

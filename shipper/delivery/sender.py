@@ -33,6 +33,7 @@ from shipper.delivery.source import (
     seq_of,
     skipped_at,
 )
+from shipper.lines.crash import Crash
 from shipper.sinks.base import Limits, RefusedError, RejectedError, RetryableError, SettingError
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ class Sender:
     def add(self, source: Source) -> None:
         self._sources.append(source)
         source.along = not self._failures
+        source.tells_crashes = self._sink.tells_crashes
         self._health.recall(source.health)
         known, source.health = source.health, self._health.values
         if known and known.get("state") != source.health["state"]:
@@ -790,7 +792,9 @@ class Sender:
         Of an event of our own the stream is told nothing: another one about it would fare no better.
         """
         if not lines_in(part):
-            if source.drained:
+            if isinstance(part.piece.events, Crash):
+                self._say(f"{self.title} did not take the agent's crash as an issue ({why}): its lines are there")
+            elif source.drained:
                 self._say(
                     f"{self.title} did not take the event that tells of the agent's end ({why}): "
                     "all lines before it are settled, and what became of them is not shown there"

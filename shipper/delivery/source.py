@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from shipper.delivery.crash import crash_of
 from shipper.delivery.feed import Context, Piece, loss_notice
 from shipper.journal.facts import dump_json
 from shipper.journal.reader import State
 from shipper.lines.calls import Calls
+from shipper.lines.crash import Crash
 from shipper.lines.events import LEFT_REASONS, NONE_LEFT, Left, both
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Source:
     ``under_way``: requests that were taken and are neither accepted, dropped nor put back. ``along``: it wants what the
     other sinks read, since it goes on soon. ``filling``: it is reading, until it has what `wants`
     is asked with. ``wake``, to be set: what
-    to call when another sink has read something for it.
+    to call when another sink has read something for it. ``tells_crashes``, to be set: as in `Sink`.
     """
 
     def __init__(self, feed: Feed, cursor: CursorFile, committer: Committer, adopted: bool) -> None:
@@ -112,6 +114,7 @@ class Source:
         self.along = True
         self.filling: tuple[int, int, float] | None = None
         self.wake: Callable[[], None] = lambda: None
+        self.tells_crashes = False
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.dropped: dict[str, int] = {}
         self.left_out = dict.fromkeys(LEFT_REASONS, 0)
@@ -131,6 +134,7 @@ class Source:
         self._noted: tuple[Calls, object] = (self._calls, None)  # the same as a cursor has it, None for nothing
         self._exhausted = False
         self._came = False  # something was read since the last `take`, by this source or for it
+        self._crash_told = False  # or there is none to tell of
         self._closing = False  # the closing event was queued: every line is accepted
         self._restore(cursor.values)
         self._context = Context.begin(self._calls)
@@ -145,6 +149,7 @@ class Source:
             self._positions = {name: [int(v) for v in values["streams"][name]] for name in ("1", "2")}
             self.counters.update({name: int(values.get(name, 0)) for name in COUNTERS})
             self.health = dict(values.get("health", {}))
+            self._crash_told = bool(values.get("crash_told"))
             carried = values.get("carried", {})
             self._carried = {stream: int(carried.get(str(stream), 0)) for stream in (1, 2)}
             self._skipped = dict(self._carried)
@@ -385,6 +390,7 @@ class Source:
             position[:] = [gap.segment, gap.offset, gap.last_seq + 1]
             return
         if piece.own:
+            self._crash_told = self._crash_told or isinstance(piece.events, Crash)
             self._owed.pop(piece, None)
             return  # an event of our own that stands for no place
         last = last_of(part, part.end - 1)
@@ -420,6 +426,13 @@ class Source:
             self._leave_out(sum(trailing), trailing)
             self._commit()
             return True
+        if self.tells_crashes and not self._crash_told:
+            crash = crash_of(self.feed)
+            if crash is not None:  # once it is accepted, or dropped for good, this comes back here
+                self._pieces.append(Part(crash, 0, 1))
+                self._queued_bytes += self._pieces[-1].bytes
+                return False
+            self._crash_told = True
         self._closing = True
         counted = (self.left_out["empty"], self.left_out["level"], self.left_out["exclude"])
         piece = self.feed.closing(self._state.lines, self.counters["delivered"], both(counted, trailing), self.dropped)
@@ -447,11 +460,15 @@ class Source:
         values["complete"] = self.complete
         values["owed"] = [list(owed) for owed in self._owed.values()]
         values["health"] = dict(self.health)
+<<<<<<< HEAD
         if self._calls is not self._noted[0]:
             calls = self._calls.to_cursor()
             self._noted = (self._calls, calls if len(dump_json(calls)) <= CALLS_BYTES else None)
         if self._noted[1] and len(self._owed) <= CALLS_OWED:
             values["calls"] = self._noted[1]
+=======
+        values["crash_told"] = self._crash_told
+>>>>>>> ce08054 (Tell a sink that wants it of a crash, once a run and before the closing event)
         self._committer.submit(self._cursor, values)
 
     def undelivered(self, seconds: float) -> tuple[int, bool]:
