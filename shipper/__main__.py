@@ -28,7 +28,8 @@ Stands in front of a self-hosted LiveKit agent and forwards what it prints. The 
 
 commands
   run [--] CMD [ARG...]   run CMD as the agent; its settings are variables only
-  logs [-f] [-n N]        show what the agent printed, from the journal, also beside a running agent
+  logs [-f] [-n N] ...    show what the agent printed, from the journal, also beside a running agent; choose by
+                          time, stream, level, job or expression
   tail                    another name for logs
   status [-w] [--json]    what was captured, what each provider has of it, and what keeps the rest
   check [--json]          which providers are on, where each would send, and what each answers to a test line

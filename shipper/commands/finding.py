@@ -17,6 +17,13 @@ class Parser(argparse.ArgumentParser):
     """Whatever is wrong with the options becomes a sentence and status 64."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message and unknown.startswith("-"):
+            from difflib import get_close_matches
+
+            option = unknown.split()[0].partition("=")[0]
+            near = get_close_matches(option, list(self._option_string_actions), n=1)
+            message = f"there is no option {option}" + (f", did you mean {near[0]}?" if near else "")
         say(f"{message}; `{self.prog} --help` shows what there is")
         raise SystemExit(64)
 

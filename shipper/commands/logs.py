@@ -3,41 +3,75 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
+import re
 import sys
 import time
 from collections import deque
 
+from shipper.commands import seeking
 from shipper.commands.finding import Parser, candidates, newest_run, nothing_to_show
+from shipper.commands.units import Cutter, Unit
 from shipper.config.settings import load
+from shipper.config.units import parse_duration
 from shipper.journal import ending, runs
-from shipper.journal.frames import FACTS, Frame, parse
 from shipper.journal.notes import read_note
-from shipper.journal.numbering import STREAM_NAMES
+from shipper.journal.numbering import STDERR, STDOUT, STREAM_NAMES
 from shipper.journal.reader import End, Gap, Lines, RunReader, State
 from shipper.messages import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from shipper.commands.units import Shown
 
 DEFAULT_LINES = 100
-LAST = (1 << 62, 0)  # behind every segment
 POLL_SECONDS = 0.1  # two system calls each time; a new line shows within this
+JOIN_SECONDS = 1.0  # a traceback may go on for so long
+_NUMBERS = {"stdout": STDOUT, "stderr": STDERR}
 
 EPILOG = """\
 examples:
-  shipper logs                     the last 100 lines
-  shipper logs -f                  the last 100 lines, then what follows
+  shipper logs                           the last 100 lines
+  shipper logs -f                        the last 100 lines, then what follows
+  shipper logs -f --level warning        warnings and worse, live
+  shipper logs --since 10m --job AJ_x8   one call's lines of the last ten minutes
+  shipper logs --since 14:00 --until 14:05 --json
   docker exec CONTAINER shipper logs -n 1000 | grep ERROR
 
-Lines of stdout and stderr come in the order in which they were read, unmasked, as `docker logs` shows them. What
-shipper itself has to say goes to stderr. Of several runs in the journal, as of containers that share a volume, it is
-the newest that lives. Exit status: 0, 1 when there is no journal to show, 64 for a wrong option.
+Lines of stdout and stderr come in the order in which they were read, unmasked, as `docker logs` shows them: in a pipe,
+or with --raw, the agent's bytes; on a terminal coloured by level and stream, JSON lines as time, level, name, message
+and key=value. Level and job are what the providers get of a line. With --level, --job, --grep or --json, and on a
+terminal, lines that are one event (a traceback) stay together.
+
+Times are the container's: 10m, 2h, 1d (ago), 14:05, 2026-12-01, 2026-12-01T14:05:00+01:00; --since alone shows all
+lines since then. What shipper itself has to say goes to stderr. Of several runs in the journal, as of containers that
+share a volume, it is the newest that lives.
+
+exit status: 0; 1 when there is no journal to show; 64 wrong option; 130 Ctrl-C.
 """
 
 
 def main(argv: Sequence[str]) -> int:
+    options = _parser().parse_args(argv)
+    environ = os.environ
+    directories = candidates(load(environ).directories)
+    run = newest_run(directories)
+    if run is None:
+        say(nothing_to_show(directories))
+        return 1
+    lines = options.lines
+    if lines is None:
+        lines = DEFAULT_LINES if options.since is None else sys.maxsize
+    gc.disable()  # nothing here is cyclic, and a million lines make many objects
+    tty = sys.stdout.isatty()
+    coloured = tty and not (options.no_color or environ.get("NO_COLOR") or environ.get("TERM") == "dumb")
+    return show(run, lines, options.follow, _View(options, tty and not options.raw, coloured))
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="shipper logs",
         description="Shows what the journal of this container holds, beside a running agent or after its end.",
@@ -45,40 +79,130 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what follows, until the run ends")
-    parser.add_argument(
-        "-n", "--lines", type=_count, default=DEFAULT_LINES, metavar="N", help="the last N lines first (default 100)"
-    )
-    options = parser.parse_args(argv)
-    directories = candidates(load(os.environ).directories)
-    run = newest_run(directories)
-    if run is None:
-        say(nothing_to_show(directories))
-        return 1
-    return show(run, options.lines, options.follow)
+    add = parser.add_argument
+    add("-f", "--follow", action="store_true", help="go on with what follows, until the run ends")
+    add("-n", "--lines", type=_count, metavar="N", help="the last N lines first (default 100), or all")
+    add("--since", type=_moment, metavar="T", help="lines read at T or later")
+    add("--until", type=_moment, metavar="T", help="lines read at T or before")
+    add("--stream", choices=("stdout", "stderr"), help="lines of this stream alone")
+    add("--level", type=_level, metavar="LEVEL", help="lines of this level or worse: debug, info, warning, error, ...")
+    add("--job", metavar="ID", default="", help="lines of this job (job_id)")
+    add("--grep", type=_pattern, metavar="RE", help="lines that this regular expression is found in")
+    add("--json", action="store_true", help="one JSON object a line: time, level, stream, message, seq and its fields")
+    add("--raw", action="store_true", help="the agent's bytes, on a terminal too")
+    add("--no-color", action="store_true", help="no colours (nor with NO_COLOR set, or in a pipe)")
+    add("--log-type", choices=("runtime", "deploy"), default="runtime", help="deploy is another name for runtime")
+    return parser
 
 
 def _count(text: str) -> int:
-    if not text.isdigit():
+    if text == "all":
+        return sys.maxsize
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines")
     return int(text)
 
 
-class _Printer:
-    """Writes lines; the pieces of an over-long one are put together again."""
+def _moment(text: str) -> int:
+    """Wall time in ns, of a duration before now, a time of today, or a date with or without a time and an offset."""
+    from datetime import datetime
 
-    def __init__(self) -> None:
+    try:
+        if text[-1:] == "d" and text[:-1].isdigit() and len(text) < 7:
+            return time.time_ns() - int(text[:-1]) * 86_400 * 10**9
+        return time.time_ns() - int(parse_duration(text) * 1e9)
+    except ValueError:
+        pass
+    try:
+        if re.fullmatch(r"\d\d:\d\d(:\d\d(\.\d+)?)?", text, re.ASCII):
+            text = f"{time.strftime('%Y-%m-%d')}T{text}"
+        return int(datetime.fromisoformat(text).timestamp() * 1e6) * 1000
+    except (ValueError, OverflowError, OSError):
+        what = "a time such as 10m, 2h, 1d, 14:05, 2026-12-01 or 2026-12-01T14:05:00+01:00"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+
+def _level(text: str) -> int:
+    from shipper.lines.levels import LEVELS, level_of
+
+    level = level_of(text)
+    if level is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LEVELS)}")
+    return level
+
+
+def _pattern(text: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(os.fsencode(text))
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+
+
+class _View:
+    """What is shown of a run, and how."""
+
+    def __init__(self, options: argparse.Namespace, for_a_person: bool, coloured: bool) -> None:
+        self.since_ns: int | None = options.since
+        self.until_ns: int | None = options.until
         self._out = sys.stdout.buffer
         self._open: tuple[int, int] | None = None  # stream and part of a piece whose line may go on
+        self._format: Callable[[Unit], bytes] | None = None
+        decode = for_a_person or options.json or options.level is not None or bool(options.job)
+        self.stream = _NUMBERS.get(options.stream)
+        self._wanted: Callable[[Unit], bool] | None = None
+        self._grouped = decode or options.grep is not None
+        self._decoded = decode
+        if decode or options.grep is not None:
+            from shipper.commands import view
 
-    def line(self, stream: int, line: bytes, part: int) -> None:
-        if self._open is not None and (not part or self._open != (stream, part - 1)):
-            self._out.write(b"\n")
-        self._out.write(line if part else line + b"\n")
-        self._open = (stream, part) if part else None
+            self._wanted = view.Selection(options.level, options.job, options.grep)
+            if options.json:
+                self._format = view.as_json
+            elif for_a_person:
+                self._format = lambda unit: view.for_a_person(unit, coloured)
 
-    def flush(self) -> None:
+    def cutter(self) -> Cutter:
+        if not self._grouped:
+            return Cutter()
+        from shipper.commands.view import Decoding
+        from shipper.lines.joining import group
+
+        return Cutter(group, Decoding() if self._decoded else None)
+
+    def wants(self, unit: Unit) -> bool:
+        if self.stream is not None and unit.stream != self.stream:
+            return False
+        if self.since_ns is not None and unit.wall_ns < self.since_ns:
+            return False
+        if self.until_ns is not None and unit.wall_ns > self.until_ns:
+            return False
+        return self._wanted is None or self._wanted(unit)
+
+    def is_past(self, items: Sequence[Lines | Gap | End]) -> bool:
+        """Whether what was read came after --until; what follows did too, then."""
+        until_ns = self.until_ns
+        return until_ns is not None and any(isinstance(item, Lines) and item.marks[0][1] > until_ns for item in items)
+
+    def write(self, entries: Iterable[Shown]) -> None:
+        for entry in entries:
+            if isinstance(entry, Gap):
+                self.end_line()
+                lost = entry.last_seq - entry.first_seq + 1
+                lines = "1 line is" if lost == 1 else f"{lost} lines are"
+                say(f"{lines} missing here in {STREAM_NAMES[entry.stream]} ({entry.reason})")
+            elif isinstance(entry, Unit):
+                self._write(entry)
         self._out.flush()
+
+    def _write(self, unit: Unit) -> None:
+        if self._format is not None:
+            self._out.write(self._format(unit))
+            return
+        # the pieces of an over-long line are put together again
+        if self._open is not None and (not unit.part or self._open != (unit.stream, unit.part - 1)):
+            self._out.write(b"\n")
+        self._open = (unit.stream, unit.part) if unit.part else None
+        self._out.write(unit.lines[0] if unit.part else b"\n".join(unit.lines) + b"\n")
 
     def end_line(self) -> None:
         """What comes next begins a line."""
@@ -88,115 +212,84 @@ class _Printer:
         self._out.flush()
 
 
-def show(run: str, count: int, follow: bool) -> int:
-    """Print the last ``count`` lines of ``run``, then what follows. Raises BrokenPipeError, KeyboardInterrupt."""
+def show(run: str, count: int, follow: bool, view: _View) -> int:
+    """Print the last ``count`` units of ``run``, then what follows. Raises BrokenPipeError, KeyboardInterrupt."""
     reader = RunReader(run)
-    printer = _Printer()
-    state = start_of(run, count)
-    last: deque[tuple[int, bytes, int] | Gap] = deque(maxlen=count or None)
-    end: End | None = None
     dead = not runs.is_live(run)
-    at_end = False
-    while not at_end:
-        window, state = reader.read(state, dead)
-        at_end = window.at_end
-        for item in in_order(window.items):
-            if isinstance(item, End):
-                end = item
-            elif count:
-                last.append(item)
-    _print(printer, last)
-    while follow and end is None and not dead:
-        time.sleep(POLL_SECONDS)
+    entries, state, cutter, end = _snapshot(reader, count, view, dead, follow)
+    view.write(entries)
+    held_since = time.monotonic()
+    while follow and end is None and not (dead and not reader.available(state)):
+        if view.until_ns is not None and time.time_ns() > view.until_ns + 10**9:
+            view.end_line()
+            return 0
         if not reader.available(state):
-            dead = not runs.is_live(run)
-            if not dead:
-                continue
-        window, state = reader.read(state, dead)
-        items = list(in_order(window.items))
-        _print(printer, [item for item in items if not isinstance(item, End)])
-        end = next((item for item in items if isinstance(item, End)), None)
-        dead = dead and window.at_end
-    printer.end_line()
+            time.sleep(POLL_SECONDS)
+        new: list[Shown] = []
+        if reader.available(state):
+            window, state = reader.read(state, dead)
+            new = cutter.cut(window.items, last=dead and window.at_end)
+            held_since = time.monotonic()
+        else:
+            dead = dead or not runs.is_live(run)
+        if cutter.holds and (time.monotonic() - held_since > JOIN_SECONDS or dead):
+            new += cutter.cut([], last=True)
+        view.write(entry for entry in new if not isinstance(entry, Unit) or view.wants(entry))
+        end = next((entry for entry in new if isinstance(entry, End)), None)
+    view.write(entry for entry in cutter.cut([], last=True) if not isinstance(entry, Unit) or view.wants(entry))
+    view.end_line()
     if follow:
         say(_how_it_ended(run, end))
     return 0
 
 
-def start_of(run: str, count: int) -> State:
-    """The latest segment's head from which at least ``count`` lines follow.
-
-    Each segment begins with the numbering of both streams, so that no more than the last one has to be read for it.
-    """
-    segments = runs.list_segments(run)
-    if not segments:
-        return State.start()
-    reader = RunReader(run)
-    lines = 0
-    state = State.somewhere(segments[-1])
-    while True:
-        window, state = reader.read(state)
-        lines += sum(len(item.lines) for item in window.items if isinstance(item, Lines))
-        if window.at_end:
+def _snapshot(
+    reader: RunReader, count: int, view: _View, dead: bool, follow: bool
+) -> tuple[list[Shown], State, Cutter, End | None]:
+    """The last ``count`` units that are wanted, the state after them, and what is held back there. All of them, where
+    that is asked for, are written as they come."""
+    starts: Iterable[tuple[State, bool]] = seeking.backwards(reader.run)
+    if count == sys.maxsize and view.since_ns is None:
+        starts = list(starts)[-1:]
+    elif view.since_ns is not None:
+        starts = [(seeking.since(reader.run, view.since_ns), True)]
+    found = None
+    for start, everything in starts:
+        found = _read(reader, start, count, view, dead, follow)
+        # from within an event on it is no whole one: one of each stream may be such
+        if everything or sum(isinstance(entry, Unit) for entry in found[0]) >= count + 2:
             break
-    reader.close()
-    newest = _lines_before(run, segments[-1])
-    for index in reversed(segments):
-        before = _lines_before(run, index)
-        # one line a stream may have begun in an earlier segment, and is not shown from here
-        if before is not None and newest is not None and lines + newest - before >= count + 2:
-            return State.somewhere(index)
-    return State.somewhere(segments[0])
-
-
-def _lines_before(run: str, index: int) -> int | None:
-    """Lines of both streams before segment ``index``."""
-    try:
-        fd = os.open(runs.segment_path(run, index), runs.READ)
-    except OSError:
-        return None
-    try:
-        frame = parse(os.read(fd, 64 << 10), 0)
-        if isinstance(frame, Frame) and frame.kind == FACTS:
-            return sum(numbering.line for numbering in runs.load_numberings(frame.payload).values())
-    except (OSError, ValueError):
-        return None
-    finally:
-        os.close(fd)
-    return None
-
-
-def in_order(items: Sequence[Lines | Gap | End]) -> Iterator[tuple[int, bytes, int] | Gap | End]:
-    """(stream, line, part) of both streams in the order in which they were read."""
-    keyed: list[tuple[tuple[int, int], int, tuple[int, bytes, int] | Gap | End]] = []
-    for item in items:
-        if isinstance(item, Lines):
-            marks = iter([*item.marks, (len(item.lines), 0, 0, 0)])
-            mark, following = next(marks), next(marks)
-            for index, line in enumerate(item.lines):
-                if index >= following[0]:
-                    mark, following = following, next(marks)
-                # by the frame that it begins in: the clock may have been set in between
-                keyed.append((mark[2:], len(keyed), (item.stream, line, item.parts.get(index, 0))))
-        elif isinstance(item, Gap):
-            keyed.append(((item.segment, item.offset), len(keyed), item))
-        else:
-            keyed.append((LAST, len(keyed), item))
-    keyed.sort(key=lambda entry: entry[:2])
-    for _, _, entry in keyed:
-        yield entry
-
-
-def _print(printer: _Printer, entries: Iterable[tuple[int, bytes, int] | Gap]) -> None:
+    assert found is not None  # noqa: S101 (for the type checker: there is always one start)
+    entries, state, cutter, end = found
+    surplus = sum(isinstance(entry, Unit) for entry in entries) - count
+    shown: list[Shown] = []
     for entry in entries:
-        if isinstance(entry, Gap):
-            printer.end_line()
-            lost = entry.last_seq - entry.first_seq + 1
-            lines = "1 line is" if lost == 1 else f"{lost} lines are"
-            say(f"{lines} missing here in {STREAM_NAMES[entry.stream]} ({entry.reason})")
+        if surplus > 0:
+            surplus -= isinstance(entry, Unit)
         else:
-            printer.line(*entry)
-    printer.flush()
+            shown.append(entry)
+    return shown, state, cutter, end
+
+
+def _read(
+    reader: RunReader, state: State, count: int, view: _View, dead: bool, follow: bool
+) -> tuple[list[Shown], State, Cutter, End | None]:
+    cutter = view.cutter()
+    found: deque[Shown] = deque(maxlen=count + 2 if count < sys.maxsize - 2 else None)
+    end: End | None = None
+    at_end = False
+    while not at_end:
+        window, state = reader.read(state, dead)
+        at_end = window.at_end or (not follow and view.is_past(window.items))
+        for entry in cutter.cut(window.items, last=at_end and (dead or not follow)):
+            if isinstance(entry, End):
+                end = entry
+            elif not isinstance(entry, Unit) or view.wants(entry):
+                found.append(entry)
+        if count == sys.maxsize:
+            view.write(found)
+            found.clear()
+    return list(found), state, cutter, end
 
 
 def _how_it_ended(run: str, end: End | None) -> str:

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from shipper.delivery.feed import Piece
+from shipper.delivery.feed import Context, Piece
 from shipper.journal import ending
 from shipper.journal.numbering import STDOUT
 from shipper.journal.reader import Lines, RunReader, State
@@ -53,9 +53,9 @@ def _last_events(feed: Feed) -> list[Events]:
     finally:
         reader.close()
     tail: list[Events] = []
-    state = last[0] if last else state
+    state, context = (last[0] if last else state), Context.begin()
     for _ in last:
-        pieces, state, _ = feed.read(state)
+        pieces, state, context, _ = feed.read(state, context)
         tail += [piece.events for piece in pieces if not piece.own and piece.events.count]
     return tail
 

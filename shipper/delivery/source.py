@@ -460,15 +460,12 @@ class Source:
         values["complete"] = self.complete
         values["owed"] = [list(owed) for owed in self._owed.values()]
         values["health"] = dict(self.health)
-<<<<<<< HEAD
         if self._calls is not self._noted[0]:
             calls = self._calls.to_cursor()
             self._noted = (self._calls, calls if len(dump_json(calls)) <= CALLS_BYTES else None)
         if self._noted[1] and len(self._owed) <= CALLS_OWED:
             values["calls"] = self._noted[1]
-=======
         values["crash_told"] = self._crash_told
->>>>>>> ce08054 (Tell a sink that wants it of a crash, once a run and before the closing event)
         self._committer.submit(self._cursor, values)
 
     def undelivered(self, seconds: float) -> tuple[int, bool]:
