@@ -23,7 +23,7 @@ class Crash(Events):
     def __init__(self, end: Mapping[str, Any], words: str, time_ms: int, tail: Sequence[Events]) -> None:
         record: dict[str, object] = {"message": words, "timestamp": time_ms, "logger": "shipper"}
         super().__init__(
-            "stdout", [record], [CRITICAL], [len(words)], trailing_skipped=0, floor_ms=time_ms, ceiling_ms=time_ms,
+            "stdout", [record], [CRITICAL], [len(words)], floor_ms=time_ms, ceiling_ms=time_ms,
             lines=[words.encode(errors="replace")],
         )  # fmt: skip
         self.end = end
