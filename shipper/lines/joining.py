@@ -36,11 +36,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-MAX_LINES = 2_048
-"""Of an event. A JVM prints 1,024 frames of an overflown stack, Python 1,000 at two lines each."""
-MAX_BYTES = 128 << 10
-"""Of an event, newlines included. New Relic keeps so much of a value (log-event-data.mdx, November 2026); twice it, as
-message and as stack, is far below a Datadog log's and a CloudWatch event's 1 MB."""
+MAX_LINES = 4_096
+"""Of an event. Python prints 1,000 frames of an endless recursion at up to three lines each, a JVM 1,024 at one."""
+MAX_BYTES = 256 << 10
+"""Of an event, newlines included: what one line may have by default (`SHIPPER_MAX_LINE`). Those frames have 150,000."""
 MAX_STRANGERS = 8
 MAX_BLANKS = 3  # Node leaves two empty lines in its report of a full heap
 
@@ -59,12 +58,12 @@ _LOGGED = (
 )
 """A logger's line. Some stand indented (tracing's, rich's)."""
 _NAME = r"[A-Za-z_][\w$]*"
-_RAISED = (
-    rf"(?!(?:{_LEVELS}|[A-Z]):)(?:{_NAME}\.|<locals>\.)*+(?:[A-Z][\w$]*|(?<=\.){_NAME}|{_NAME}(?<=Error|rning|ption))"
-)
+_RAISED = rf"(?!(?:{_LEVELS}|[A-Z]):)(?:{_NAME}\.|<locals>\.)*+(?:[A-Z][\w$]*|(?<=\.){_NAME})"
 """A Python exception's name where one is expected: `socket.timeout` is one, `prewarm` is none."""
-_THROWN = rf"(?:Uncaught )?(?:{_NAME}\.)*+{_NAME}(?<=Error|ption|wable|ction)(?: \[\w+\])?(?::\s|:?$)"
-"""An exception where nothing says that one is expected: ...Error, Exception, Throwable, Rejection."""
+_THROWN = (
+    rf"(?:Uncaught )?(?:{_NAME}\.)*+(?:[A-Z][\w$]*?)?(?:Error|Exception|Throwable|Rejection)(?: \[\w+\])?(?::\s|:?$)"
+)
+"""An exception where nothing says that one is expected."""
 
 _LOOKS = {
     "indented": rf"(?!{_LOGGED})[ \t]+\S",
@@ -73,7 +72,7 @@ _LOOKS = {
     "header": r"Traceback \(most recent call last\):",
     "nested": r"[ \t]+Traceback \(most recent call last\):",
     "frame": r'[ \t]+File "[^"]*", line \d+',
-    "body": r"[ \t]+\S",
+    "body": r'(?:  |\t)[ \t]*\S|> File "',  # loguru marks the frame that caught it; one blank is a logger's
     "last_tailed": rf"{_RAISED}(?::\s|\s).*\x01$",
     "last_open": rf"{_RAISED}:\s.*[:,(\[<\\]$",
     "last": rf"{_RAISED}(?::\s|:?$)",
@@ -124,7 +123,7 @@ _LOOKS = {
     "more": r"\.\.\. \d+ more|--- End of ",
     # Go
     "panic": r"panic: |fatal error: |runtime: goroutine stack exceeds|unexpected fault address |SIG[A-Z]+: ",
-    "goroutine": r"goroutine \d+ .*\[.*\]:$|goroutine \d+ \[|runtime stack:$",
+    "goroutine": r"goroutine \d+ (?:[a-z]+=\S+ )*\[|runtime stack:$",
     "signal": r"\[signal |\[originating from goroutine|\[recovered\]",
     "call": r"created by |(?=[^\s(]+\().*\)$|\.\.\.(?:additional|\d+) frames elided",
     "register": r"(?:r\w{1,3}|eip|eflags|[cfgs]s|pc|lr|sp|x\d+)\s+0x",
@@ -148,7 +147,8 @@ _STATES: dict[str, tuple[str, dict[str, str]]] = {
                      "detail": "report"}),
     "logged": ("", _TRACE | {"frame": "traceback", "at": "stack", "indented": "indented", "detail": "report",
                              "stack": "traceback", "thrown": "thrown", "goroutine": "go"}),
-    "indented": ("waits", {"at": "stack", "indented": "indented", "closing": "indented", "tracemalloc": "over"}),
+    "indented": ("waits", {"frame": "traceback", "at": "stack", "indented": "indented", "closing": "indented",
+                           "tracemalloc": "over"}),
     # Python
     "traceback": ("waits blanks", {"body": "traceback"} | _LAST),
     "raised": ("waits blanks doubt", {"frame": "", "indented": "raised", "known": "raised", "closing": "raised",
@@ -176,12 +176,15 @@ _STATES: dict[str, tuple[str, dict[str, str]]] = {
     "node": ("waits blanks node", {"body": "node", "closing": "node", "use": "node", "node_end": "over"}),
     "native": ("waits blanks", {"native": "native", "native_frame": "native"}),
     # Node, Java, .NET
-    "thrown": ("waits blanks thrown", {"at": "stack", "indented": "thrown", "caused": "thrown", "more": "stack"}),
-    "stack": ("waits", {"at": "stack", "indented": "stack", "closing": "stack", "more": "stack", "caused": "thrown"}),
+    "thrown": ("waits blanks thrown", {"frame": "", "at": "stack", "indented": "thrown", "caused": "thrown",
+                                       "more": "stack"}),
+    "stack": ("waits", {"frame": "", "at": "stack", "indented": "stack", "closing": "stack", "caused": "thrown",
+                        "more": "stack"}),
     # Go
-    "panic": ("waits blanks panic", {"signal": "panic", "indented": "panic", "panic": "panic", "goroutine": "go",
-                                     "exit": "over"}),
-    "go": ("waits blanks", {"goroutine": "go", "indented": "go", "call": "go", "register": "go", "exit": "over"}),
+    "panic": ("waits blanks panic", {"frame": "", "indented": "panic", "panic": "panic", "signal": "panic",
+                                     "goroutine": "go", "exit": "over"}),
+    "go": ("waits blanks", {"frame": "", "indented": "go", "goroutine": "go", "call": "go", "register": "go",
+                            "exit": "over"}),
     # Rust
     "panicked": ("waits rust", {}),
     "rust": ("waits blanks rust", {"indented": "rust", "note": "over", "backtrace": "rust_trace"}),
@@ -254,20 +257,20 @@ _SPOTS = frozenset(bytes([byte]) for byte in b" \t\x1b/(<-#_ABCDEFGHIJKLMNOPQRST
 def group(lines: list[bytes], parts: Mapping[int, int]) -> Grouping:
     """The events of some lines of one stream, without their newlines. ``parts``: the pieces among them, by index."""
     groups: list[tuple[int, int]] = []
-    done = 0
+    done, open_from = 0, None
     for spot in _spots(lines):
         if spot < done:
             continue
         for start in (spot - 1, spot) if spot > done else (spot,):
             end, is_open = _extent(lines, parts, start)
+            if is_open and open_from is None:
+                open_from = start  # what follows may still be strangers in it, and is told apart as if they were not
             if end - start > 1:
                 groups.append((start, end))
-            if is_open:
-                return Grouping(groups, start)
             if end > spot:
                 done = end
                 break
-    return Grouping(groups, None)
+    return Grouping(groups, open_from)
 
 
 def _spots(lines: list[bytes]) -> list[int]:
@@ -346,7 +349,8 @@ def _opened(line: bytes) -> _State | None:
         return _MACHINE[_OPENERS[found.lastgroup or ""]]
     if _alarm(text[:_ALARM_BYTES]):
         return _LOGGED_STATE
-    return _MACHINE["heading" if bare[-1:] == b":" else "plain"]
+    is_heading = bare[-1:] == b":" or (text[:1].isspace() and not _logged(text))
+    return _MACHINE["heading" if is_heading else "plain"]
 
 
 def _bare(line: bytes) -> bytes:

@@ -113,6 +113,18 @@ Traceback (most recent call last):
     \x1b[31mf\x1b[0m\x1b[1;31m()\x1b[0m
     \x1b[31m~\x1b[0m\x1b[1;31m^^\x1b[0m
 \x1b[1;35mValueError\x1b[0m: \x1b[35mx\x1b[0m""",
+    "loguru": """\
+2026-11-24 04:00:00.123 | ERROR    | __main__:<module>:9 - caught
+Traceback (most recent call last):
+
+> File "/app/a.py", line 7, in <module>
+    f()
+    └ <function f at 0x7f033f89d120>
+
+  File "/app/a.py", line 4, in f
+    return 1 / 0
+
+ZeroDivisionError: division by zero""",
     "sqlalchemy": """\
 Traceback (most recent call last):
   File "/app/a.py", line 3, in <module>
