@@ -100,6 +100,30 @@ def test_a_traceback_in_three_reads_is_one_event_that_stands_for_its_lines(bench
     assert bench.source.counters["events"] == 3
 
 
+def test_lines_behind_what_was_held_have_their_own_time_and_place(bench: Bench) -> None:
+    bench.print(HEADER)
+    assert bench.take() == []
+    bench.clock.now += 0.5
+    bench.print(FRAMES + LAST + b"after\n")
+    bench.clock.now += 0.25
+    bench.print(b"last\n")
+    parts = bench.source.take(1000, MIB)
+    begun, *others = [time_ms for part in parts for time_ms in part.piece.events.times_ms]
+    assert [time_ms - begun for time_ms in others] == [500, 750]
+    bench.source.accepted(parts, 1)
+    bench.restart()
+    assert bench.take() == []
+    assert bench.source.undelivered(5.0) == (0, True)
+
+
+def test_each_request_counts_the_lines_of_its_own_events(bench: Bench) -> None:
+    bench.print(b"one\ntwo\n" + TRACEBACK + b"three\n" + TRACEBACK)
+    for delivered in (1, 2, 6, 7, 11):
+        bench.source.accepted(bench.source.take(1, MIB), 1)
+        assert bench.source.counters["delivered"] == delivered
+        assert bench.source.left_out["empty"] == 0
+
+
 @pytest.mark.parametrize("late", [0.0, 0.4, 5.0])
 def test_a_header_alone_goes_a_second_after_it_was_captured(bench: Bench, late: float) -> None:
     bench.print(HEADER)
@@ -345,6 +369,16 @@ def test_a_header_alone_goes_after_a_second_without_anything_waking_the_sender(t
         yield 10.0
 
     assert times_of(tmp_path, story) == {HEADER.decode().strip(): 1.5}
+
+
+def test_what_has_waited_for_company_does_not_wait_for_the_next_request_too(tmp_path: Path) -> None:
+    def story(bench: Bench, _: Sender) -> Iterator[float]:
+        bench.print(HEADER)
+        yield 0.3
+        bench.print(b"one\n", STDERR)
+        yield 10.0
+
+    assert times_of(tmp_path, story) == {"one": 0.3, HEADER.decode().strip(): 1.0}
 
 
 def test_a_plain_line_after_a_header_goes_at_once_and_takes_it_along(tmp_path: Path) -> None:
