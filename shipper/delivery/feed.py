@@ -136,7 +136,7 @@ class Context:
         """
         if not self.held:
             return ()
-        return tuple(number for stream, held in self.held.items() for number in (stream, held.lines.first_seq))
+        return tuple(number for stream in sorted(self.held) for number in (stream, self.held[stream].lines.first_seq))
 
 
 class Follower(Protocol):

@@ -153,7 +153,7 @@ class Source:
             carried = values.get("carried", {})
             self._carried = {stream: int(carried.get(str(stream), 0)) for stream in (1, 2)}
             self._skipped = dict(self._carried)
-            left_out = values.get("left_out", {"empty": values.get("empty", 0)})  # until 0.1 there were no others
+            left_out = values.get("left_out", {"empty": values.get("empty", 0)})  # as an earlier one has it
             self.left_out = {reason: int(left_out.get(reason, 0)) for reason in LEFT_REASONS}
             self.dropped = {str(reason): int(lines) for reason, lines in values.get("dropped", {}).items()}
             for stream, *numbers in reversed(values.get("owed", ())):

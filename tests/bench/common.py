@@ -365,7 +365,7 @@ def check_arrived(
             if request.provider == sink:
                 for event in request.events():
                     if "seq" in event:
-                        seqs[event["stream"]].append(event["seq"])
+                        seqs[event["stream"]] += range(event["seq"], event["seq"] + event.get("lines", 1))
         for stream, lines in printed.items():
             missing = lines - len(set(seqs[stream]))
             twice = len(seqs[stream]) - len(set(seqs[stream]))
