@@ -44,9 +44,9 @@ from shipper.journal.numbering import STREAM_NAMES
 from shipper.lines.deep import json_text
 from shipper.lines.events import NONE_LEFT, Events, Left, Record
 from shipper.lines.fields import refine_all
-from shipper.lines.joining import describe
 from shipper.lines.levels import ERROR, EXACT, INFO, level_of
 from shipper.lines.names import CLAIMED, JOB_NAMES, LEVEL_NAMES, MESSAGE_NAMES, MOVED, TIME_NAMES
+from shipper.lines.problems import describe
 from shipper.lines.times import NEAR_MS, Times
 
 if TYPE_CHECKING:
@@ -530,8 +530,8 @@ def _join(work: _Work, start: int, end: int) -> None:
     problem = describe(message)
     if problem is not None:
         work.levels[start] = max(work.levels[start], ERROR)
-        record["error.kind"], record["error.message"] = problem.kind, problem.message
-        record["error.stack"] = problem.stack
+        said = {"error.kind": problem.kind, "error.message": problem.message, "error.stack": problem.stack}
+        record |= {name: value for name, value in said.items() if value}
     record["message"] = _guarded(message)
     record["lines"] = end - start
 
