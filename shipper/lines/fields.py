@@ -85,13 +85,9 @@ _NODE = re.compile(r"\S[^\n]*\n(?:[^\n]*\n){0,40}?[ \t]+at ")
 
 def refine_all(records: Sequence[Record], names: Iterable[str]) -> None:
     """`refine` of each, in place. ``names``: all that the records' lines had among them."""
-    rare = RARE.intersection(names)
-    if rare:
-        for record in records:
-            for name in rare:
-                if name in record:
-                    refine(record)
-                    break
+    for name in RARE.intersection(names):
+        for record in [record for record in records if name in record]:
+            refine(record)
 
 
 def refine(record: Record) -> None:

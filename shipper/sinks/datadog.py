@@ -22,6 +22,7 @@ cost a copy of 150 bytes a line. They stand in the slot `run` of the records, se
 
 from __future__ import annotations
 
+import itertools
 import re
 from gc import is_tracked
 from typing import TYPE_CHECKING, Self
@@ -67,8 +68,7 @@ MAX_ATTRIBUTES = 256
 MAX_LEVELS = 10
 _OURS = 24
 """At most so many of the attributes are ours, or among `_KEPT_WHEN_TOO_MANY`."""
-_WIDE_BYTES = 1200
-"""No shorter line has too many: an attribute takes 5 bytes at least."""
+_ROOM = MAX_ATTRIBUTES - _OURS
 
 REGIONS = {  # docs.datadoghq.com/api/latest/logs/send-logs, 2026-11
     "us1": "datadoghq.com",
@@ -212,6 +212,7 @@ class DatadogEncoder:
         oldest_ms, newest_ms = now_ms - MAX_AGE_MS, now_ms + MAX_AHEAD_MS
         chosen: list[Record] = []
         moved = truncated = 0
+        trace_name = fields.TRACE
         with RECORDS:
             for events, start, end in slices:
                 slots = self._slots[events.stream]
@@ -219,10 +220,14 @@ class DatadogEncoder:
                 if events.floor_ms < oldest_ms or events.ceiling_ms > newest_ms:
                     records, count = moved_to(now_ms, records, oldest_ms, newest_ms)
                     moved += count
-                records = _fitted(records, events.sizes[start:end])
+                traced = False
                 for record, level in zip(records, events.levels[start:end], strict=True):
                     record["run"] = slots[level]
-                chosen += records
+                    if trace_name in record:
+                        traced = True
+                if traced:
+                    records = list(map(_traced, records))
+                chosen += _within_limits(records)
             try:
                 body = orjson.dumps(chosen)
             except TypeError:  # nested deeper than orjson writes, or text with lone surrogates
@@ -234,22 +239,6 @@ class DatadogEncoder:
             isal_zlib.compress(body, 1, wbits=31), len(body), len(chosen), self._target, {},
             moved=moved, truncated=truncated,
         )  # fmt: skip
-
-
-def _fitted(records: list[Record], sizes: list[int]) -> list[Record]:
-    """The records, those replaced by copies that carry a trace or more attributes or levels than Datadog takes."""
-    # A dict that the collector need not look at holds no other, and no list.
-    odd = {index for index, record in enumerate(records) if fields.TRACE in record}
-    if any(map(is_tracked, records)):
-        odd.update(index for index, record in enumerate(records) if is_tracked(record))
-    if sizes and max(sizes) >= _WIDE_BYTES:
-        odd.update(index for index, size in enumerate(sizes) if size >= _WIDE_BYTES)
-    if not odd:
-        return records
-    records = list(records)
-    for index in odd:
-        records[index] = _within_limits(_traced(records[index]))
-    return records
 
 
 def _traced(record: Record) -> Record:
@@ -264,17 +253,33 @@ def _traced(record: Record) -> Record:
     return record
 
 
-def _within_limits(record: Record) -> Record:
+def _within_limits(records: list[Record]) -> list[Record]:
+    """The records, those replaced by copies that have more attributes or levels than Datadog takes."""
+    # A dict that the collector need not look at holds no other.
+    odd = [record for record in itertools.compress(records, map(is_tracked, records)) if _is_beyond(record)]
+    if max(map(len, records), default=0) > _ROOM or odd:
+        return list(map(_fitted, records))
+    return records
+
+
+def _is_beyond(record: Record) -> bool:
+    if dict not in map(type, record.values()):
+        return False
+    count, levels = _extent(record, 0)
+    return levels > MAX_LEVELS or count > _ROOM
+
+
+def _fitted(record: Record) -> Record:
     """The record itself, or a copy with what Datadog does not take as attributes in text."""
     count, levels = _extent(record, 0)
     if levels > MAX_LEVELS:
         record = {name: _shallow(value, 1) for name, value in record.items()}
         count, levels = _extent(record, 0)
-    if count <= MAX_ATTRIBUTES - _OURS:
+    if count <= _ROOM:
         return record
     kept: Record = {}
     rest: Record = {}
-    room = MAX_ATTRIBUTES - _OURS
+    room = _ROOM
     for name, value in record.items():
         always = name in _KEPT_WHEN_TOO_MANY and value.__class__ is not dict
         room -= 0 if always else _extent(value, 0)[0]
