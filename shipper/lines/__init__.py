@@ -4,7 +4,8 @@ In: a `Batch`, the bytes of some lines of one stream. Out: `Events`, the same li
 fields), one decoding for however many sinks are in step. Pure: no clock, no file, no network, and nothing raises for
 anything that an agent can print. Knows no other room but the journal's names of the streams.
 
-Reading order: batch (what comes in), events (what goes out), decoder (the way), times, levels and names (its tables);
-fields (errors and traces under one name each), joining (which lines are one event); plain is the way of last resort;
-crash and tracebacks are for an issue tracker.
+Reading order: batch (what comes in), events (what goes out), joining (which lines are one event), problems (what went
+wrong in one), decoder (the way), times, levels and names (its tables), fields (errors and traces under one name each),
+calls (what lines before tell of the call of a line); plain is the way of last resort; crash and tracebacks are for an
+issue tracker.
 """
