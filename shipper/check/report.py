@@ -10,6 +10,7 @@ from shipper import __version__
 from shipper.config import Problem, secret
 from shipper.config.identity import find_host, find_source
 from shipper.config.registry import REGISTRY
+from shipper.config.units import size_in_words
 from shipper.journal.facts import Facts, new_run_id
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ UNKNOWN_SOURCE = "shipper-check"
 GOOD, BAD, NEUTRAL = "✓", "✗", "–"  # noqa: RUF001 (a dash as long as the marks are wide)
 ASCII = {GOOD: "ok", BAD: "FAILED", NEUTRAL: "-"}
 _COLOURS = {GOOD: "32", BAD: "31", NEUTRAL: "2"}
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class Source(NamedTuple):
@@ -272,9 +271,14 @@ def _journal(place: Place) -> tuple[str, str, str]:
     kind = place.file_system or "unknown file system"
     if kind in ("tmpfs", "ramfs"):
         kind += ", which counts as memory and is gone with the container"
-    held = f"holds {_size(place.used_bytes)} of {place.runs} {_plural('run', place.runs)}" if place.runs else "empty"
+    held = (
+        f"holds {size_in_words(place.used_bytes)} of {place.runs} {_plural('run', place.runs)}"
+        if place.runs
+        else "empty"
+    )
+    bound, free = size_in_words(place.max_bytes), size_in_words(place.free_bytes)
     text = (
-        f"{place.path} ({state}, {kind}): {held}, bound {_size(place.max_bytes)}, {_size(place.free_bytes)} free"
+        f"{place.path} ({state}, {kind}): {held}, bound {bound}, {free} free"
         f"{', an agent is running' if place.live else ''}."
     )
     if place.problem:
@@ -288,14 +292,6 @@ def _sentence(text: str) -> str:
 
 def _plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 def printed(report: Report, *, ascii_only: bool, colour: bool) -> str:

@@ -11,6 +11,7 @@ import time
 from shipper.commands import finding
 from shipper.commands.figures import NOT_STARTED, Figures, SinkFigures, gather
 from shipper.config.settings import load
+from shipper.config.units import size_in_words
 from shipper.messages import say
 
 TYPE_CHECKING = False
@@ -47,7 +48,6 @@ exit status: 0, 1 when there is no run to show, 64 for a wrong option, 130 Ctrl-
 COLOURS = {"well": "32", "waiting": "33", "parked": "31", "left_out": "31", "journal": "31", NOT_STARTED: "31"}
 MARGIN = "  "
 STARTS_WITHIN = 30.0  # a second as a rule; with a small share of CPU, or where others are busy, much longer
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -195,12 +195,12 @@ def _utc(moment_ns: int) -> str | None:
 def _as_text(figures: Figures) -> str:
     facts, streams = figures.facts, figures.lines
     by_stream = ", ".join(f"{name} {count:,}" for name, count in streams.items())
-    captured = f"{_lines(sum(streams.values()))}, {_size(sum(figures.bytes.values()))} ({by_stream})"
+    captured = f"{_lines(sum(streams.values()))}, {size_in_words(sum(figures.bytes.values()))} ({by_stream})"
     rows = [
         ("agent", _agent(figures)),
         ("", f"host {facts.host}, source {facts.source}, service {facts.service}, run {facts.run}"),
         ("captured", captured),
-        ("journal", f"{_size(figures.captured.size)} in {figures.run}"),
+        ("journal", f"{size_in_words(figures.captured.size)} in {figures.run}"),
     ]
     if figures.note is not None and figures.note.use_bytes is not None:
         rows.append(("memory", _memory(figures)))
@@ -263,8 +263,8 @@ def _end_in_words(end: dict[str, Any] | None) -> str:
 def _memory(figures: Figures) -> str:
     note = figures.note
     assert note is not None  # noqa: S101 (for the type checker)
-    text = _size(note.use_bytes or 0)
-    text += " of the container's " + _size(note.limit_bytes) if note.limit_bytes is not None else ", no limit"
+    text = size_in_words(note.use_bytes or 0)
+    text += " of the container's " + size_in_words(note.limit_bytes) if note.limit_bytes is not None else ", no limit"
     if note.oom_kills:
         text += f"; processes killed for lack of it: {note.oom_kills}"
     return f"{text}, noted {_clock(note.at_ns, figures.now_ns)}"
@@ -321,14 +321,6 @@ def _shows_colour() -> bool:
 
 def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count:,} lines"
-
-
-def _size(count: float) -> str:
-    for unit in UNITS:
-        if count < 1024 or unit == UNITS[-1]:
-            return f"{count:,.0f} {unit}" if count >= 100 or unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
 
 
 def _duration(seconds: float) -> str:

@@ -75,6 +75,11 @@ class Settings:
         self.when_full = when_full
         self.problems = problems
 
+    @property
+    def blocks(self) -> bool:
+        """The agent's writes are held back when the journal is full."""
+        return self.when_full == BLOCK
+
 
 def load(environ: Mapping[str, str]) -> Settings:
     """Never raises; an empty variable counts as not set."""

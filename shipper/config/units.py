@@ -1,4 +1,4 @@
-"""Durations, sizes and shares as people write them. Pure."""
+"""Durations, sizes and shares as people write them, and sizes as they read them. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _BYTES = {
     "ki": 2**10, "mi": 2**20, "gi": 2**30,
     "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 _PERCENT = "a percentage such as 10%"
 
@@ -38,6 +40,15 @@ def parse_percent(text: str) -> float:
     if not sign or rest.strip():
         raise ValueError(_PERCENT)
     return _parse(number, {"": 0.01}, _PERCENT)
+
+
+def size_in_words(count: float) -> str:
+    """Bytes as ``512 B``, ``1.0 MiB``, ``128 MiB``."""
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            return f"{count:,.0f} {unit}" if count >= 100 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
 
 
 def _parse(text: str, units: Mapping[str, float], allowed: str) -> float:

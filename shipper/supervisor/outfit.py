@@ -12,7 +12,6 @@ from shipper import messages
 from shipper.config import Problem, Settings, load
 from shipper.config.identity import find_host, find_source
 from shipper.config.registry import REGISTRY
-from shipper.config.settings import BLOCK
 from shipper.journal.facts import Facts, new_run_id
 from shipper.journal.notes import Noter
 from shipper.journal.writer import JournalWriter
@@ -47,8 +46,8 @@ class Outfit:
         """Raises OSError when there is no directory for it, and may be called again then."""
         if self._known is None:
             self._known = self._facts(settings)
-        evict = settings.when_full != BLOCK
-        return JournalWriter.create(settings.directories, self._known, settings.journal_max_bytes, evict=evict)
+        limit, evict = settings.journal_max_bytes, not settings.blocks
+        return JournalWriter.create(settings.directories, self._known, limit, evict=evict)
 
     def noter(self, journal: JournalWriter) -> Noter | None:
         """Who keeps the run's note; None: nobody."""

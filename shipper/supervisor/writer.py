@@ -262,7 +262,7 @@ class Writer:
                 self.settings = self.outfit.load()
                 self._max_line = self.settings.max_line_bytes
             journal = self.outfit.open_journal(self.settings)
-            if self.settings.when_full == "block":
+            if self.settings.blocks:
                 journal.hold = lambda: self._hold(journal)
         except OSError as error:
             self._opens_at = time.monotonic() + OPEN_AGAIN_SECONDS

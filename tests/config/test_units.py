@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipper.config.units import parse_duration, parse_percent, parse_size
+from shipper.config.units import parse_duration, parse_percent, parse_size, size_in_words
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,24 @@ def test_sizes_are_read_as_bytes(text: str, size: int) -> None:
 )
 def test_percentages_are_read_as_fractions(text: str, fraction: float) -> None:
     assert parse_percent(text) == pytest.approx(fraction)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1023, "1,023 B"),
+        (1024, "1.0 KiB"),
+        (99.9 * 2**10, "99.9 KiB"),
+        (100 * 2**10, "100 KiB"),
+        (128 * 2**20, "128 MiB"),
+        (3 * 2**29, "1.5 GiB"),
+        (5000 * 2**40, "5,000 TiB"),
+    ],
+)
+def test_sizes_are_shown_in_the_largest_unit_that_they_fill(size: float, words: str) -> None:
+    assert size_in_words(size) == words
 
 
 WRONG = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import Feed
@@ -13,15 +13,37 @@ from shipper.journal.cursor import CursorFile
 from shipper.journal.facts import Facts
 from shipper.journal.numbering import STDERR, STDOUT
 from shipper.journal.writer import JournalWriter
+from shipper.sinks.base import Sink
 from tests.helpers import ledger_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from shipper.delivery.source import Part
 
 MIB = 1 << 20
 NOW_NS = 1_700_000_000_000_000_000
+
+
+class StandIn(Sink):
+    """A sink of a provider that is made up, without a connection: what is left are its limits, `encoder` and `send`."""
+
+    name = "datadog"
+    title = "Datadog"
+    destination = "nowhere"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        raise NotImplementedError
+
+    def place(self, facts: Facts) -> str:
+        return "nowhere"
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 def begin_run(

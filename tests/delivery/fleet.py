@@ -10,7 +10,7 @@ import asyncio
 import random
 from array import array
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from shipper.config.registry import SinkEntry
 from shipper.delivery.feed import Context, Piece
@@ -21,12 +21,13 @@ from shipper.journal.numbering import STDOUT
 from shipper.journal.reader import State
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
-from shipper.sinks.base import Acceptance, Body, Limits, RetryableError, Sink
+from shipper.sinks.base import Acceptance, Body, Limits, RetryableError
 from shipper.sinks.http import CONNECT_TIMEOUT
+from tests.delivery.delivery_helpers import StandIn
 from tests.delivery.virtual import START_NS, VirtualClock, run_virtually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from shipper.delivery.commits import Committer
     from shipper.delivery.feed import Feed
@@ -124,13 +125,10 @@ class Intake:
             raise RetryableError("away", after)
 
 
-class Fleet(Sink):
+class Fleet(StandIn):
     """One wrapper's sink. ``taken``: the last line that the intake has; ``first``, ``caught_up``: when the first
     request after the return was accepted, and when nothing was left that had waited longer than usual."""
 
-    name = "datadog"
-    title = "Datadog"
-    destination = "nowhere"
     limits = Limits(max_events=1000, max_body_bytes=5_000_000, target_body_bytes=4_500_000)  # Datadog's
 
     def __init__(self, intake: Intake, printed: Printed) -> None:
@@ -138,19 +136,6 @@ class Fleet(Sink):
         self._printed = printed
         self.taken = 0
         self.first = self.caught_up = 0.0
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        raise NotImplementedError
-
-    def place(self, facts: Facts) -> str:
-        return "nowhere"
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
     def encoder(self, facts: Facts) -> Encoder:
         return encode

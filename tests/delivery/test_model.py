@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,7 +32,8 @@ from shipper.journal.slots import HEAD
 from shipper.journal.writer import JournalWriter
 from shipper.lines.events import LEFT_REASONS
 from shipper.sandbox.ledger import Ledger
-from shipper.sinks.base import Acceptance, Body, Limits, RefusedError, RejectedError, RetryableError, Sink
+from shipper.sinks.base import Acceptance, Body, Limits, RefusedError, RejectedError, RetryableError
+from tests.delivery.delivery_helpers import StandIn
 from tests.delivery.virtual import START_NS, VirtualClock, VirtualLoop
 from tests.helpers import is_closing, ledger_of
 from tests.journal.journal_model import lines_of
@@ -101,11 +102,9 @@ class Packed(Body):
     entries: tuple[dict[str, Any], ...] = ()
 
 
-class Fake(Sink):
+class Fake(StandIn):
     """Of one life of the worker. ``known``: lines of which the answer said that they were taken."""
 
-    title = "Fake"
-    destination = "nowhere"
     limits = Limits(max_events=40, max_body_bytes=12_000, target_body_bytes=15_000)  # so some come out too large
 
     def __init__(self, name: str, provider: Provider, told: Callable[[dict[str, Any]], None]) -> None:
@@ -113,19 +112,6 @@ class Fake(Sink):
         self._provider = provider
         self._told = told
         self.known: set[Number] = set()
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        raise NotImplementedError
-
-    def place(self, facts: Facts) -> str:
-        return "nowhere"
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
     def encoder(self, facts: Facts) -> Encoder:
         def encode(slices: Sequence[Slice], now_ms: int) -> Body:
