@@ -7,6 +7,7 @@ between two writes of a process is another each time.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import random
@@ -62,16 +63,15 @@ def _disk(stack: ExitStack, at: Path) -> bool:
 def show(outcome: Outcome) -> None:
     """The ledger, as a table."""
     print(f"\n{outcome.acts} acts, {outcome.runs} runs\nthe intake")
-    print(f"{'':<12}{'captured':>12}{'came':>12}{'announced':>12}{'unexplained':>12}{'repeats':>12}")
+    print(f"{'':<12}{'captured':>12}{'came':>12}{'announced':>12}{'refused':>12}{'unexplained':>12}{'repeats':>12}")
     for name, account in outcome.accounts.items():
-        values = (account.captured, account.came, account.announced, account.unexplained, account.repeats)
-        print(f"{name:<12}" + "".join(f"{value:>12,}" for value in values))
+        numbers = dataclasses.astuple(account)
+        print(f"{name:<12}" + "".join(f"{number:>12,}" for number in numbers))
     for who, told_by_sink in (("shipper status", outcome.status), ("closing events", outcome.closing)):
         print(f"{who}")
         print(f"{'':<12}{'captured':>12}{'delivered':>12}{'dropped':>12}{'filtered':>12}{'pending':>12}")
         for name, told in told_by_sink.items():
-            values = (told.captured, told.delivered, told.dropped, told.filtered, told.pending)
-            print(f"{name:<12}" + "".join(f"{value:>12,}" for value in values))
+            print(f"{name:<12}" + "".join(f"{number:>12,}" for number in dataclasses.astuple(told)))
     print(f"looks at `shipper status` on the way: {outcome.looks}; not complete when the bound took it: {outcome.gone}")
     print(f"closing events that were refused as the story has it: {outcome.refused}")
     print(f"longest write of the agent: {outcome.longest * 1000:,.0f} ms, bare {outcome.longest_bare * 1000:,.0f} ms")

@@ -58,8 +58,9 @@ class Told:
 
 @dataclasses.dataclass
 class Got:
-    """Numbers of a run that an intake got, each counted once. ``both``: came, and were announced as lost (the answer to
-    the request did not arrive). ``empty``: left out on purpose, as other events say."""
+    """Numbers of a run that an intake got, each counted once. ``announced``: as lost, those included whose announcement
+    it refused, too. ``both``: came, and were announced (the answer to the request did not arrive). ``empty``: left out
+    on purpose, as other events say."""
 
     arrived: int = 0
     announced: int = 0
@@ -103,7 +104,8 @@ def disagreements(who: str, told: Told, got: Got, captured: int) -> list[str]:
 class WatchingStore(Store):
     """The sandbox's, which also keeps the numbers of the events themselves, and the closing ones.
 
-    ``refused``: runs whose closing event the intake refused for good, as it was told to.
+    ``refused``: runs whose closing event the intake refused for good, as it was told to; ``refused_losses``: the lines,
+    by stream, of which it refused so the event that tells of their loss.
     """
 
     def reset(self) -> None:
@@ -113,23 +115,32 @@ class WatchingStore(Store):
         self.inner: defaultdict[Key, dict[tuple[str, int, int], int]] = defaultdict(dict)  # empty ones among those lost
         self.closings: defaultdict[Key, list[Told]] = defaultdict(list)
         self.refused: set[Key] = set()
+        self.refused_losses: defaultdict[Key, defaultdict[str, Ranges]] = defaultdict(lambda: defaultdict(Ranges))
 
     def take(self, intake: Intake, request: Request, unpacked: Unpacked) -> None:
         super().take(intake, request, unpacked)
         kept = unpacked.kept()
         for entry in kept:
             self._look(intake.name, {**unpacked.shared, **entry})
-        for event in _closing(intake, request):
-            key = (intake.name, event["run"])
-            if kept:
-                self.closings[key].append(told_by_closing(event))
-            else:
-                self.refused.add(key)
+        kept_ids = set(map(id, kept)) if kept is not unpacked.entries else set()
+        for entry in unpacked.entries if kept is not unpacked.entries else ():
+            if id(entry) not in kept_ids and "lost" in entry:
+                self._refuse_loss(intake.name, {**unpacked.shared, **entry})
+        for event in _own_alone(intake, request):
+            if is_closing(event):
+                key = (intake.name, event["run"])
+                if kept:
+                    self.closings[key].append(told_by_closing(event))
+                else:
+                    self.refused.add(key)
 
     def refuse(self, intake: Intake, request: Request, status: int, reason: str, lacks: str | None = None) -> None:
         super().refuse(intake, request, status, reason, lacks)
-        if status in REJECTIONS:
-            self.refused |= {(intake.name, event["run"]) for event in _closing(intake, request)}
+        for event in _own_alone(intake, request) if status in REJECTIONS else ():
+            if is_closing(event):
+                self.refused.add((intake.name, event["run"]))
+            elif "lost" in event:
+                self._refuse_loss(intake.name, event)
 
     def _look(self, provider: str, entry: dict[str, Any]) -> None:
         key = (provider, entry.get("run", ""))
@@ -141,26 +152,44 @@ class WatchingStore(Store):
             first, last = entry["first_seq"], entry["last_seq"]
             self.inner[key][entry["stream"], first, last] = last + 1 - first - entry["lost"]
 
+    def _refuse_loss(self, provider: str, event: dict[str, Any]) -> None:
+        """Empty lines before it are told by nobody either."""
+        key, first, last = (provider, event["run"]), event["first_seq"], event["last_seq"]
+        skipped, inner = event.get("skipped", 0), last + 1 - first - event["lost"]
+        self.refused_losses[key][event["stream"]].add(first - max(0, skipped - inner), last + 1)
+        self.inner[key][event["stream"], first, last] = max(skipped, inner)
+
     def got(self, provider: str, run: str, streams: Mapping[str, StreamLedger]) -> Got:
         """``streams``: the run's, as the sandbox's own ledger has them."""
         got = Got(empty=sum(self.inner[provider, run].values()))
         for name, one in streams.items():
             numbers = self.arrived[provider, run].get(name, Ranges())
             got.arrived += numbers.covered
-            got.announced += one.announced.covered
-            got.both += sum(one.announced.within(start, end) for start, end in numbers.pairs())
+            announced = both_of(one.announced, self.refused_losses[provider, run][name])
+            got.announced += announced.covered
+            got.both += sum(announced.within(start, end) for start, end in numbers.pairs())
             got.empty += one.seen.covered - numbers.covered
         return got
 
 
-def _closing(intake: Intake, request: Request) -> list[dict[str, Any]]:
-    """The closing event, which goes alone, if that is what it holds."""
+def both_of(one: Ranges, other: Ranges) -> Ranges:
+    """The numbers that are in either."""
+    either = Ranges()
+    for ranges in (one, other):
+        for start, end in ranges.pairs():
+            either.add(start, end)
+    return either
+
+
+def _own_alone(intake: Intake, request: Request) -> list[dict[str, Any]]:
+    """The event of shipper's own, if it holds nothing else: so goes a closing one, and what was refused beside others
+    and is tried alone."""
     if len(request.body) > CLOSING_BYTES:
         return []
     events: list[dict[str, Any]] = []
     with contextlib.suppress(ValueError, KeyError):  # a call that makes a stream, or what else there is
         events = events_in(intake.name, request.body)
-    return events if len(events) == 1 and is_closing(events[0]) else []
+    return events if len(events) == 1 and events[0].get("logger") == "shipper" else []
 
 
 def ask_status(directory: Path) -> dict[str, Any]:

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from shipper.journal import runs
 from shipper.journal.reader import Gap, Lines, RunReader, State
+from shipper.sandbox.ledger import StreamLedger
+from shipper.sandbox.ranges import Ranges
 from shipper.sandbox.server import running_in_thread
 from tests.chaos.gate import Gates
-from tests.chaos.ledgers import Told, WatchingStore, ask_status, disagreements, told_by_status
+from tests.chaos.ledgers import Told, WatchingStore, ask_status, both_of, disagreements, told_by_status
 from tests.chaos.story import FREEZE
 from tests.e2e.wrapped import ALL, Wrapper
 from tests.helpers import variables, wait_until
@@ -32,7 +34,6 @@ from tests.helpers import variables, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from shipper.sandbox.ledger import StreamLedger
     from tests.chaos.story import Act
 
 AGENT = str(Path(__file__).with_name("agent.py"))
@@ -48,27 +49,29 @@ class Account:
     """Of one sink, numbers of lines of all runs and streams together.
 
     ``came``: arrived, or empty and said to be left out. ``announced``: did not come, and an event tells of it.
+    ``refused``: the story's faults kept that event from the provider, too, so that the closing event alone counts them.
     ``repeats``: came more than once, each time counted.
     """
 
     captured: int = 0
     came: int = 0
     announced: int = 0
+    refused: int = 0
     unexplained: int = 0
     repeats: int = 0
 
-    def add(self, captured: int, one: StreamLedger | None) -> None:
+    def add(self, captured: int, one: StreamLedger | None, refused: Ranges | None = None) -> None:
         self.captured += captured
-        if one is None:
-            self.unexplained += captured
-            return
+        one = one or StreamLedger("", "")
+        told = both_of(one.announced, refused or Ranges())
         end = 1
         for start, following in [*one.seen.pairs(), (captured + 1, captured + 1)]:
             gap_end = min(start, captured + 1)
             if gap_end > end:
-                announced = one.announced.within(end, gap_end)
+                announced, explained = one.announced.within(end, gap_end), told.within(end, gap_end)
                 self.announced += announced
-                self.unexplained += gap_end - end - announced
+                self.refused += explained - announced
+                self.unexplained += gap_end - end - explained
             self.came += max(0, min(following, captured + 1) - max(start, 1))
             end = max(end, following)
         self.repeats += one.repeats
@@ -344,7 +347,8 @@ class Play:
             ledger = {(one.run, one.stream): one for one in self._sandbox.store.totals[name].ledger.streams()}
             for life in self._lives:
                 for stream, captured in life.captured.items():
-                    account.add(captured, ledger.get((life.run, stream)))
+                    refused = self._store.refused_losses[name, life.run][stream]
+                    account.add(captured, ledger.get((life.run, stream)), refused)
         return accounts
 
     def _fault(self, text: str) -> None:
