@@ -48,6 +48,7 @@ SUSPECTS = 20  # lines refused one by one before anything was ever accepted: the
 FULL_BYTES = 256 << 10  # unread journal that makes a request or more: then nothing waits for company
 PARKED_SECONDS = 60.0  # a refused secret is tried again after this long, then after twice that…
 PARKED_MAX_SECONDS = 600.0
+INSIST_SECONDS = (0.5, 1.0, 2.0, 4.0)  # between the attempts with an event of our own: a proxy's restart takes as long
 TOLD_AFTER = 3  # failures in a row before a person is told: one or two are everyday
 TOLD_SECONDS = 20.0  # or when they have gone on for so long: a request without an answer takes 30 s by itself
 BUGS_IN_A_ROW = 5  # after so many unexpected errors a request counts as rejected, so that it can be bisected
@@ -474,7 +475,7 @@ class Sender:
         """
         suspects: list[tuple[list[Part], RejectedError]] = []
         waiting: list[list[Part]] = []
-        self._refused(source, parts, error, waiting, suspects)
+        await self._refused(source, parts, error, waiting, suspects)
         while self._proven or len(suspects) < SUSPECTS:
             if not waiting:
                 # a line alone in its request, for what follows did not fit beside it, has its neighbours there
@@ -486,7 +487,7 @@ class Sender:
             some = waiting.pop()
             refusal = await self._offer(source, some, suspects)
             if refusal is not None:
-                self._refused(source, some, refusal, waiting, suspects)
+                await self._refused(source, some, refusal, waiting, suspects)
         if suspects:
             source.put_back(parts)
             await self._refuses_all(suspects[0][1])
@@ -499,7 +500,7 @@ class Sender:
         except OSError:
             return []  # the next request meets the error
 
-    def _refused(
+    async def _refused(
         self,
         source: Source,
         parts: list[Part],
@@ -510,9 +511,28 @@ class Sender:
         if count_of(parts) > 1:
             waiting += reversed(halves(parts))
         elif self._proven:
-            self._drop(source, parts, error)
+            await self._drop(source, parts, error)
         else:
             suspects.append((parts, error))
+
+    async def _insist(self, source: Source, parts: list[Part], error: RejectedError) -> RejectedError | None:
+        """An event that tells of a loss was refused by itself: try it again; the last error when it never gets through.
+
+        We made it, so it is hardly what it holds: rather the provider refuses whatever comes, for a while. Raises
+        _GaveUpError.
+        """
+        refusal: RejectedError | None = error
+        if lines_in(parts[0]) or source.drained:
+            return refusal
+        for seconds in INSIST_SECONDS:
+            wait = seconds * random.uniform(0.8, 1.2)  # noqa: S311 (as in _park)
+            if self._deadline is not None and self._clock.monotonic() + wait >= self._deadline:
+                break
+            await self._sleep(wait)
+            refusal = await self._offer(source, parts, [])
+            if refusal is None:
+                break
+        return refusal
 
     async def _offer(
         self, source: Source, parts: list[Part], suspects: list[tuple[list[Part], RejectedError]]
@@ -531,7 +551,7 @@ class Sender:
             return error
         self._proven = True
         for suspect, why in suspects:  # first: the cursor only goes forward
-            self._drop(source, suspect, why)
+            await self._drop(source, suspect, why)
         suspects.clear()
         self._accepted(source, parts, flight.body or body, acceptance)
         return None
@@ -781,10 +801,12 @@ class Sender:
         await refused.close()
         await renewed.open()
 
-    def _drop(self, source: Source, parts: list[Part], error: RejectedError) -> None:
-        """One event that the provider will never take."""
-        self._notify(source, parts[0], in_words(error))
-        source.dropped_for_good(parts, "rejected")
+    async def _drop(self, source: Source, parts: list[Part], error: RejectedError) -> None:
+        """One event that the provider will never take, unless it takes it now. Raises _GaveUpError."""
+        refusal = await self._insist(source, parts, error)
+        if refusal is not None:
+            self._notify(source, parts[0], in_words(refusal))
+            source.dropped_for_good(parts, "rejected")
 
     def _notify(self, source: Source, part: Part, why: str) -> None:
         """Tell the stream that the part's lines will not come; on stderr it is said once.

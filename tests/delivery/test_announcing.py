@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from shipper.delivery.commits import Committer
 from shipper.delivery.source import MAX_OWED, Source
 from shipper.journal.cursor import CursorFile
@@ -117,6 +119,33 @@ async def test_an_announcement_tells_of_the_empty_lines_before_and_among_what_wa
     assert kept_out.source.left_out["empty"] == 3
     assert kept_out.source.dropped == {"rejected": 2}
     assert "2 lines of stdout (4-6) are missing here" in kept_out.sink.accepted[-1]
+
+
+@pytest.mark.parametrize("lines", [["one", "poison", "two"], ["poison", "one"], ["poison"]])
+@pytest.mark.parametrize(("times", "seconds", "told"), [(2, 20.0, True), (99, 1.0, False)])
+async def test_an_announcement_that_is_refused_is_tried_again_and_holds_nothing_up_for_good(
+    tmp_path: Path, lines: list[str], times: int, seconds: float, told: bool
+) -> None:
+    sink = Choosy("poison")
+    refused = 0
+
+    def answer(messages: list[str]) -> Acceptance | None:
+        nonlocal refused
+        if any("missing here" in message for message in messages) and refused < times:
+            refused += len(messages) == 1
+            raise RejectedError("status 400", 400)
+        return sink.judge(messages, "poison")
+
+    sink.answer = answer
+    bench = Bench(tmp_path, [*lines, "", "last"], sink)
+    await bench.drain(seconds)
+    assert bench.source.complete
+    assert bench.source.dropped == {"rejected": 1}
+    announced = [message for message in sink.accepted if "missing here" in message]
+    assert len(announced) == told
+    kept = [line for line in [*lines, "last"] if line != "poison"]
+    assert [message for message in sink.accepted if message not in announced] == kept
+    assert refused == 2 or (refused and not told)
 
 
 def test_a_loss_tells_of_the_empty_lines_before_it(tmp_path: Path) -> None:
