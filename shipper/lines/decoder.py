@@ -7,10 +7,11 @@ What a line becomes:
   such a field (`agent.message`), and its JSON is the message; a line without any message is its own message. A time
   that is no moment or lies more than a day from the capture stays a field, as does a level that is none. `jobId`
   becomes `job_id` where that is free; errors and traces come under one name each (`fields`).
-- Anything else is text as it stands, level info: broken JSON, JSON that is no object, NaN, a number beyond a double,
-  objects nested too deep for the parser (1,024). Broken UTF-8 is replaced, a carriage return at the end is cut.
-- An empty line, or one of blanks only, is left out and counted in `skipped`.
-- A piece of an over-long line is text, never parsed and never left out.
+- Anything else is text: broken JSON, JSON that is no object, NaN, a number beyond a double, objects nested too deep for
+  the parser (1,024). Broken UTF-8 is replaced, escapes and control characters are cleaned away (`text`); level, time
+  and name are those that it tells of in a known form (`formats`), else info and the capture's.
+- An empty line, or one of blanks or escapes only, is left out and counted in `skipped`.
+- A piece of an over-long line is text, cleaned, never parsed and never left out.
 - Lines that belong together (`Batch.groups`) are one event: its message is theirs, a line each; time and fields are the
   first one's. It has `lines`, and where an exception is told of, level error, `error.kind`, `error.message` and
   `error.stack`.
@@ -42,15 +43,18 @@ import orjson
 
 from shipper.journal.numbering import STREAM_NAMES
 from shipper.lines.deep import json_text
+from shipper.lines.dialects import HINTS, lift
 from shipper.lines.events import NONE_LEFT, Events, Left, Record
 from shipper.lines.fields import refine_all
+from shipper.lines.formats import CRASHED_JOB, FAMILIES, STRUCTURED, Found
 from shipper.lines.levels import ERROR, EXACT, INFO, level_of
 from shipper.lines.names import CLAIMED, JOB_NAMES, LEVEL_NAMES, MESSAGE_NAMES, MOVED, TIME_NAMES
 from shipper.lines.problems import describe
+from shipper.lines.text import any_dirty, clean, clean_lines
 from shipper.lines.times import NEAR_MS, Times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from shipper.lines.batch import Batch
     from shipper.lines.calls import Calls
@@ -59,18 +63,21 @@ _CHUNK = 128  # objects
 _MAX_PLANS = 1024
 _MAX_PLAN_NAMES = 64  # an object with more names gets no plan kept: they would be one line's alone
 
-_BRACE, _SPACE, _CR = b"{ \r"
+_BRACE, _SPACE, _CR, _DELETE = b"{ \r\x7f"
+_NO_JOB = frozenset(JOB_NAMES).isdisjoint
 _MAY_BE_ANYTHING = frozenset({"message", "msg"})  # the others are a message only where they are text
 
 _TEXT, _OBJECT, _ODD, _PIECE, _EMPTY, _JOINED = range(6)
 """Kinds of lines. `_ODD` begins with a blank or control character, ends with a carriage return, or is empty. `_JOINED`
 belongs to the event of the line before it."""
-_KIND = bytes(_OBJECT if byte == _BRACE else _ODD if byte <= _SPACE else _TEXT for byte in range(256))
+_KIND = bytes(_OBJECT if byte == _BRACE else _ODD if byte <= _SPACE or byte == 0x7F else _TEXT for byte in range(256))
+_IS_TEXT = bytes(kind == _TEXT for kind in range(256))
 _IS_OBJECT = bytes(kind == _OBJECT for kind in range(256))
 _IS_ODD = bytes(kind == _ODD for kind in range(256))
 _IS_KEPT = bytes(kind not in (_EMPTY, _JOINED) for kind in range(256))
 _GONE_RUN = re.compile(b"[%c%c]+" % (_EMPTY, _JOINED))
 _first, _last = itemgetter(0), itemgetter(-1)
+_message: Callable[[Record], Any] = itemgetter("message")
 _NOT_YET: Record = {}
 """Stands in ``records`` for what is still to be read. Never changed."""
 
@@ -103,10 +110,11 @@ class Plan:
 
     ``messages``, ``levels``, ``times``: names that may hold these, in the order in which they count. ``moves``: names
     that are ours, and where they go. ``job``: the name to become `job_id`, or "". ``first``: the first of each of the
-    three, and the moves that are left once these are taken; None when one is missing.
+    three, and the moves that are left once these are taken; None when one is missing. ``may_nest``: it may be of a
+    dialect in `dialects`.
     """
 
-    __slots__ = ("first", "job", "levels", "messages", "moves", "times")
+    __slots__ = ("first", "job", "levels", "may_nest", "messages", "moves", "times")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         present = set(names)
@@ -123,6 +131,7 @@ class Plan:
                 present.add(free)
                 moves.append((name, free))
         self.moves = tuple(moves)
+        self.may_nest = not HINTS.isdisjoint(names)
         self.first = None
         if self.messages and self.levels and self.times:
             three = (self.messages[0], self.levels[0], self.times[0])
@@ -172,8 +181,9 @@ class Decoder:
             if start < end:
                 work.records += _texts(kinds[start:end], lines[start:end], work, start)
         for index, part in batch.parts.items():
-            message = _guarded(lines[index].decode(errors="replace"))
+            message = _guarded(clean(lines[index].decode(errors="replace")))
             work.records[index] = {**work.text(index, message), "part": part}
+        self._read_texts(work, lines, kinds)
         is_object = kinds.translate(_IS_OBJECT)
         where = list(itertools.compress(range(len(lines)), is_object))
         texts = list(itertools.compress(lines, is_object))
@@ -207,6 +217,64 @@ class Decoder:
             floor_ms=self._times.oldest_ms, ceiling_ms=self._times.newest_ms,
             lines=kept_lines, counts=counts, left=left, trailing=trailing,
         )  # fmt: skip
+
+    def _read_texts(self, work: _Work, lines: Sequence[bytes], kinds: bytes | bytearray) -> None:
+        """Has each record of text say what it can of itself."""
+        is_text = kinds.translate(_IS_TEXT)
+        texts = list(itertools.compress(lines, is_text))
+        if not texts:
+            return
+        records = list(itertools.compress(work.records, is_text))
+        try:
+            firsts = bytes(map(_first, texts))
+        except IndexError:  # a group's first line that is blank
+            firsts = bytes(line[0] if line else _SPACE for line in texts)
+        where = list(itertools.compress(range(len(lines)), is_text))
+        for match, understand, begins in FAMILIES:
+            may_be = firsts.translate(begins)
+            if 1 in may_be:
+                messages = map(_message, itertools.compress(records, may_be))
+                for index, matched in zip(itertools.compress(where, may_be), map(match, messages), strict=True):
+                    if matched is not None:
+                        found = understand(matched, matched.string)
+                        if found is not None:
+                            self._say(work, index, found)
+
+    def _say(self, work: _Work, index: int, found: Found) -> None:
+        """Puts into a record of text what the text says of itself."""
+        level, stamp, name, fields, message = found
+        if level == STRUCTURED:
+            self._one(work, index, fields or {})
+            return
+        record = work.records[index]
+        work.levels[index] = level
+        if stamp:
+            try:
+                record["timestamp"] = self._times.printed(stamp, work.captures[index])
+            except KeyError:
+                pass
+        if fields:
+            if not CLAIMED.isdisjoint(fields) or not _NO_JOB(fields):
+                plan = self._plan(tuple(fields))
+                for own, free in plan.moves:
+                    fields[free] = fields.pop(own)
+                if plan.job:
+                    fields["job_id"] = fields.pop(plan.job)
+            record.update(fields)
+        if message:
+            record["message"] = message
+        if name:
+            record.setdefault("name", name)
+
+    def _plan(self, names: tuple[str, ...]) -> Plan:
+        plan = self._plans.get(names)
+        if plan is None:
+            plan = Plan(names)
+            if len(names) <= _MAX_PLAN_NAMES:
+                if len(self._plans) >= _MAX_PLANS:
+                    self._plans.clear()
+                self._plans[names] = plan
+        return plan
 
     def _take_apart(self, work: _Work, places: list[int], objects: list[Record]) -> None:
         """Makes records of the objects, in place, and puts them and their levels where their lines stand."""
@@ -262,7 +330,7 @@ class Decoder:
         times_ms = self._times.column(time_values, [work.captures[index] for index in places])
         if not _all_plain(messages) or None in levels or None in times_ms:
             odd = [
-                level is None or time_ms is None or not _plain(message)
+                level is None or time_ms is None or not _plain(message) or any_dirty((message,))
                 for message, level, time_ms in zip(messages, levels, times_ms, strict=True)
             ]
             for index, found in itertools.compress(zip(places, objects, strict=True), odd):
@@ -280,14 +348,10 @@ class Decoder:
 
     def _read(self, found: Record, capture_ms: int, line: bytes) -> int:
         """Makes a record of an object of any shape, in place, but for its number, and returns its level."""
-        names = tuple(found)
-        plan = self._plans.get(names)
-        if plan is None:
-            plan = Plan(names)
-            if len(names) <= _MAX_PLAN_NAMES:
-                if len(self._plans) >= _MAX_PLANS:
-                    self._plans.clear()
-                self._plans[names] = plan
+        plan = self._plan(tuple(found))
+        if plan.may_nest:
+            lift(found)
+            plan = self._plan(tuple(found))
         if plan.first is not None:
             message_name, level_name, time_name, moves = plan.first
             try:
@@ -296,6 +360,10 @@ class Decoder:
                 time_ms: Any = found[time_name]
                 if not ("!" <= message < "{" or _plain(message)):  # TypeError: no text
                     raise KeyError
+                if not message.isprintable():
+                    message = clean(message)
+                if level < ERROR and message.startswith(CRASHED_JOB):
+                    level = ERROR
                 if time_ms.__class__ is not int or not -NEAR_MS < time_ms - capture_ms < NEAR_MS:
                     time_ms = self._times.ms(time_ms, capture_ms)
             except (KeyError, TypeError):
@@ -341,12 +409,14 @@ class Decoder:
                 break
             except KeyError:
                 pass
+        if level < ERROR and message.startswith(CRASHED_JOB):
+            level = ERROR
         if plan.job:
             found["job_id"] = found.pop(plan.job)
         for name, free in plan.moves:
             if name in found:
                 found[free] = found.pop(name)
-        found["message"] = _guarded(message)
+        found["message"] = _guarded(clean(message))
         found["timestamp"] = time_ms
         return level
 
@@ -396,6 +466,9 @@ def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
         for index in itertools.compress(range(len(lines)), kinds.translate(_IS_ODD)):
             line = lines[index]
             bare = line.strip()
+            if bare and (bare[0] < _SPACE or bare[0] == _DELETE):
+                line = lines[index] = clean(line.decode(errors="replace")).encode()
+                bare = line.strip()
             if not bare:
                 kinds[index] = _EMPTY
             elif bare[0] == _BRACE:
@@ -403,8 +476,18 @@ def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
                 lines[index] = bare
             else:
                 kinds[index] = _TEXT
-                if line[-1] == _CR:
-                    lines[index] = line[:-1]
+                lines[index] = line.strip(b"\r")
+    texts = list(itertools.compress(lines, kinds.translate(_IS_TEXT)))
+    cleaned = clean_lines(texts)
+    if cleaned is not texts:
+        lines = lines.copy()
+        where = list(itertools.compress(range(len(lines)), kinds.translate(_IS_TEXT)))
+        for index, line in zip(where, cleaned, strict=True):
+            lines[index] = line
+            if line[:1] == b"{":  # behind a carriage return
+                kinds[index] = _OBJECT
+            elif not line.strip():  # nothing but control characters
+                kinds[index] = _EMPTY
     for start, _ in batch.groups:
         if kinds[start] == _EMPTY:
             kinds[start] = _TEXT
@@ -457,9 +540,9 @@ def _parsed(work: _Work, places: list[int], lines: list[bytes]) -> tuple[list[in
 
 
 def _all_plain(messages: Sequence[object]) -> bool:
-    """Whether none can be JSON, for sure."""
+    """Whether none can be JSON, for sure, nor hold what must be cleaned away."""
     try:
-        return min(messages) >= "!" and max(messages) < "{"  # type: ignore[type-var, operator]
+        return min(messages) >= "!" and max(messages) < "{" and not any_dirty(messages)  # type: ignore[type-var, operator, arg-type]
     except TypeError:
         return False
 
@@ -525,8 +608,8 @@ def _left_out(kinds: bytes | bytearray) -> tuple[bytes | bytearray, dict[int, Le
 def _join(work: _Work, start: int, end: int) -> None:
     """Makes the first one's record that of all, and the level that of what they tell."""
     record = work.records[start]
-    rest = b"\n".join([line.removesuffix(b"\r") for line in work.lines[start + 1 : end]])
-    message = f"{record['message']}\n{rest.decode(errors='replace')}"
+    rest = [clean(line.decode(errors="replace")) for line in work.lines[start + 1 : end]]
+    message = "\n".join([str(record["message"]), *rest])
     problem = describe(message)
     if problem is not None:
         work.levels[start] = max(work.levels[start], ERROR)
@@ -537,7 +620,7 @@ def _join(work: _Work, start: int, end: int) -> None:
 
 
 def _text(line: bytes) -> str:
-    return _guarded(line.removesuffix(b"\r").decode(errors="replace"))
+    return _guarded(clean(line.decode(errors="replace")))
 
 
 def _guarded(message: str) -> str:

@@ -13,13 +13,13 @@ LEVELS = ("trace", "debug", "info", "notice", "warning", "error", "critical", "a
 TRACE, DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL, ALERT, EMERGENCY = range(9)
 
 _NAMES: dict[int, tuple[str, ...]] = {
-    TRACE: ("trace", "silly", "finest", "finer"),
-    DEBUG: ("debug", "dbg", "verbose", "dev", "fine", "config"),
+    TRACE: ("trace", "silly", "finest", "finer", "trc", "trce", "vrb"),
+    DEBUG: ("debug", "dbg", "verbose", "dev", "fine", "config", "dbug"),
     INFO: ("info", "information", "informational", "inf", "default", "http", "success"),
     NOTICE: ("notice",),
     WARNING: ("warning", "warn", "wrn"),
-    ERROR: ("error", "err", "severe", "exception"),
-    CRITICAL: ("critical", "crit", "fatal", "dpanic", "panic"),
+    ERROR: ("error", "err", "severe", "exception", "fail"),
+    CRITICAL: ("critical", "crit", "fatal", "dpanic", "panic", "ftl", "pnc"),
     ALERT: ("alert",),
     EMERGENCY: ("emergency", "emerg"),
 }
@@ -45,7 +45,12 @@ def level_of(value: object) -> int | None:
         if known is not None:
             return known
     if isinstance(value, str):
-        return _BY_NAME.get(value.strip().lower()) if len(value) <= 2 * _LONGEST else None
+        if len(value) > 2 * _LONGEST:
+            return None
+        name = value.strip().lower()
+        if name[-1:].isdigit():  # slog's INFO+2 lies between two names
+            name = name.rstrip("0123456789").rstrip("+-")
+        return _BY_NAME.get(name)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 10 <= value < 70:
         return _BY_TEN[int(value) // 10 * 10]
     return None

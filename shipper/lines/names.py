@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-MESSAGE_NAMES = ("message", "msg", "event", "log")
-"""First text wins. LiveKit and python-json-logger, pino and zap, structlog, Docker's JSON."""
+MESSAGE_NAMES = ("message", "msg", "event", "log", "body", "@m", "@mt", "Message")
+"""First text wins. LiveKit and python-json-logger, pino and zap, structlog, Docker's JSON, OpenTelemetry, Serilog's
+compact form (the template where it is not rendered), .NET's console."""
 
-LEVEL_NAMES = ("level", "severity", "levelname", "lvl", "log.level", "status")
+LEVEL_NAMES = (
+    "level", "severity", "levelname", "lvl", "log.level", "severityText", "severity_text", "@l", "LogLevel", "status",
+)  # fmt: skip
 """First one whose value is a level wins; a `status` of 200 or "connected" stays the agent's field."""
 
-TIME_NAMES = ("timestamp", "time", "ts", "@timestamp", "datetime", "asctime", "date")
+TIME_NAMES = (
+    "timestamp", "time", "ts", "@timestamp", "datetime", "asctime", "date", "@t", "timeUnixNano", "Timestamp",
+)  # fmt: skip
 """First one whose value is a moment within a day of the capture wins."""
 
 JOB_NAMES = ("jobId", "jobID")

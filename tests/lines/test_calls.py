@@ -250,6 +250,4 @@ def test_any_cut_of_the_lines_gives_the_same_events(lines: list[Any], cuts: list
 def _alone(record: Record) -> Events:
     events = events_of([{"message": record["message"]}])
     level = 5 if "exited" in str(record["message"]) else 1
-    return Events(
-        "stdout", [record], [level], [1], trailing_skipped=0, floor_ms=events.floor_ms, ceiling_ms=events.ceiling_ms
-    )
+    return Events("stdout", [record], [level], [1], floor_ms=events.floor_ms, ceiling_ms=events.ceiling_ms)

@@ -151,7 +151,7 @@ LIMITS = {"datadog": 5_000_000, "cloudwatch": 1_048_576 - 26, "sentry": 2 << 20,
 
 
 @pytest.mark.parametrize("name", SINKS)
-@pytest.mark.parametrize("character", ["é", "漢", "🙂", "\x00"])
+@pytest.mark.parametrize("character", ["é", "漢", "🙂", '"'])
 def test_a_text_at_the_providers_limit_is_cut_between_characters_and_marked(name: str, character: str) -> None:
     size = len(character.encode())
     for over in (*range(4), 4000):
