@@ -38,8 +38,9 @@ bench: $(VENV)/.made ## the figures of the README
 chaos: $(VENV)/.made ## random faults on a wrapper with four sinks, 10 minutes; CHAOS="--seed 7 --seconds 60" tells another story
 	@$(PYTHON) -m tests.chaos $(CHAOS)
 
-fuzz: $(VENV)/.made ## the journal's reader and the sandbox against what atheris makes up; FUZZ_SECONDS=N each, 60
+fuzz: $(VENV)/.made ## the journal's reader, the decoder and the sandbox against what atheris makes up; FUZZ_SECONDS=N each, 60
 	@$(PYTHON) -m tests.fuzz reader $(or $(FUZZ_SECONDS),60)
+	@$(PYTHON) -m tests.fuzz decoder $(or $(FUZZ_SECONDS),60)
 	@$(PYTHON) -m tests.fuzz sandbox $(or $(FUZZ_SECONDS),60)
 
 image: ## the package for any image, as agent-shipper; BASE=... names the Python image it is made from

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz reader|sandbox SECONDS`: the longer form, which atheris guides by the code that is reached.
+"""`python -m tests.fuzz reader|decoder|sandbox SECONDS`: the longer form, which atheris guides by the code reached.
 
 An input that fails is kept and named; its bytes, given to `check`, are a test. Status 1 when there was one.
 """
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INSTRUMENTED = {
     "reader": ["shipper.journal", "shipper.delivery", "shipper.lines"],
+    "decoder": ["shipper.lines", "shipper.sinks"],
     "sandbox": ["shipper.sandbox", "shipper.lines"],
 }
 MAX_BYTES = 256
@@ -39,6 +40,8 @@ def main() -> None:
 
         def check(data: bytes) -> None:
             module.check(truth, data)
+    elif name == "decoder":
+        check = module.check
     else:
         for logger in ("aiohttp", "asyncio"):  # as `shipper sandbox` has it: what they say is not looked at
             logging.getLogger(logger).addHandler(logging.NullHandler())
