@@ -5,7 +5,8 @@ fields), one decoding for however many sinks are in step. Pure: no clock, no fil
 anything that an agent can print. Knows no other room but the journal's names of the streams.
 
 Reading order: batch (what comes in), events (what goes out), joining (which lines are one event), problems (what went
-wrong in one), decoder (the way), times, levels and names (its tables), fields (errors and traces under one name each),
-calls (what lines before tell of the call of a line); plain is the way of last resort; crash and tracebacks are for an
-issue tracker.
+wrong in one), masking (takes secrets out before anything else sees the lines), decoder (the way), text (cleaned for a
+page), times, levels and names (its tables), formats and dialects (what text and JSON of each logger tell), fields
+(errors and traces under one name each), calls (what lines before tell of the call of a line), filters (what is left
+out or taken out); plain is the way of last resort; crash and tracebacks are for an issue tracker.
 """
