@@ -16,6 +16,7 @@ of a URL (a DSN's key), and in a JSON object (a service account) the strings who
 from __future__ import annotations
 
 from shipper.config.files import read_text
+from shipper.config.problems import CUT, MAX_SHOWN, clean
 from shipper.config.registry import REGISTRY
 from shipper.config.secrets import secret
 
@@ -47,6 +48,18 @@ def needles(environ: Mapping[str, str], further: Iterable[str] = (), *, off: boo
         for name in further:
             _take(found, value_of(environ, name), is_chosen_value)
     return tuple(sorted(found, key=lambda value: (-len(value), value)))
+
+
+def hide(environ: Mapping[str, str], text: str) -> str:
+    """A sentence without the secrets that it would show: a value that was given to the wrong variable, say."""
+    for value in needles(environ):
+        shown = clean(value, len(value))
+        for one in dict.fromkeys((value, shown, shown.lower())):
+            text = text.replace(one, HIDDEN)
+            if CUT in text:
+                for length in range(min(len(one), MAX_SHOWN), 7, -1):
+                    text = text.replace(one[:length] + CUT, HIDDEN + CUT)
+    return text
 
 
 def is_secret_name(name: str) -> bool:

@@ -24,4 +24,8 @@ def clean(text: str, max_chars: int = 255) -> str:
 def quoted(value: str) -> str:
     """A variable's value as a message shows it."""
     text = clean(value)
-    return f'"{text}"' if len(text) <= 100 else f'"{text[:100]}..."'
+    return f'"{text}"' if len(text) <= MAX_SHOWN else f'"{text[:MAX_SHOWN]}{CUT}'
+
+
+MAX_SHOWN = 100
+CUT = '..."'

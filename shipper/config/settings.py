@@ -18,6 +18,13 @@ BLOCK = "block"
 OFF = "off"
 MAX_TAGS = 100  # Datadog's own limit a log (docs.datadoghq.com/logs, read 2026-11)
 MAX_TAGS_CHARS = 8192  # they stand at the head of every segment of the journal
+LEVELS = (
+    "trace", "debug", "info", "notice", "warning", "warn", "error", "critical", "fatal", "alert", "emergency",
+)  # fmt: skip
+"""As SHIPPER_LEVEL takes them; lines.levels knows what they stand for."""
+MAX_PATTERN_CHARS = 4096  # of a regular expression; one of a person's is a tenth of it
+MAX_PATTERNS = 100
+KEEP, DROP, HASH = "keep", "drop", "hash"
 
 
 class Settings:
@@ -26,18 +33,29 @@ class Settings:
     ``cpu``: the worker's share, as a fraction of the quota; None where it is not set. ``directories``: where the
     journal may live, best first. ``failed_status``: None leaves the agent's own. ``journal_max_bytes``: None is
     journal/'s own rule. ``when_full``: "drop-oldest" or "block". Times are seconds.
+
+    What lines are forwarded, and as what: ``level``: one of `LEVELS`, or "" for all; ``exclude``, ``redact``: regular
+    expressions, not looked into; ``mask``: names of further variables, ``mask_off``: only the sinks' own secrets are
+    masked; ``pii``: "keep", "drop" or "hash"; ``multiline``: tracebacks and their like are joined.
     """
 
     __slots__ = (
         "cpu",
         "directories",
         "drain_timeout",
+        "exclude",
         "failed_status",
         "flush_interval",
         "journal_max_bytes",
+        "level",
+        "mask",
+        "mask_off",
         "max_line_bytes",
+        "multiline",
         "orphan_timeout",
+        "pii",
         "problems",
+        "redact",
         "service",
         "sinks",
         "tags",
@@ -59,6 +77,13 @@ class Settings:
         failed_status: int | None,
         cpu: float | None,
         when_full: str,
+        level: str,
+        exclude: str,
+        redact: tuple[str, ...],
+        mask: tuple[str, ...],
+        mask_off: bool,
+        pii: str,
+        multiline: bool,
         problems: tuple[Problem, ...],
     ) -> None:
         self.service = service
@@ -73,6 +98,13 @@ class Settings:
         self.failed_status = failed_status
         self.cpu = cpu
         self.when_full = when_full
+        self.level = level
+        self.exclude = exclude
+        self.redact = redact
+        self.mask = mask
+        self.mask_off = mask_off
+        self.pii = pii
+        self.multiline = multiline
         self.problems = problems
 
     @property
@@ -93,8 +125,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         value = _quantity(environ, name, parse_size, problems, low=low, high=high)
         return None if value is None else int(value)
 
-    _one_of(environ, "SHIPPER_SENTRY_EVENTS", OFF, problems)  # what it says is the sink's
-    return Settings(
+    _choice(environ, "SHIPPER_SENTRY_EVENTS", (OFF,), problems)  # what it says is the sink's
+    mask, mask_off = _mask(environ, problems)
+    settings = Settings(
         service=clean(environ.get("SHIPPER_SERVICE", "")) or ACTING["SHIPPER_SERVICE"].default,
         tags=_tags(environ, problems),
         sinks=_sinks(environ, problems),
@@ -106,9 +139,22 @@ def load(environ: Mapping[str, str]) -> Settings:
         orphan_timeout=duration("SHIPPER_ORPHAN_TIMEOUT", "0s", "24h"),
         failed_status=_failed_status(environ, problems),
         cpu=_quantity(environ, "SHIPPER_CPU", parse_percent, problems, low="1%", high="100%"),
-        when_full=_one_of(environ, "SHIPPER_WHEN_FULL", BLOCK, problems),
-        problems=(*problems, *_names_that_do_not_act(environ)),
+        when_full=_choice(environ, "SHIPPER_WHEN_FULL", (BLOCK,), problems),
+        level=_level(environ, problems),
+        exclude="".join(_patterns(environ, "SHIPPER_EXCLUDE", problems, most=1)),
+        redact=_patterns(environ, "SHIPPER_REDACT", problems, most=MAX_PATTERNS),
+        mask=mask,
+        mask_off=mask_off,
+        pii=_choice(environ, "SHIPPER_PII", (DROP, HASH), problems),
+        multiline=_choice(environ, "SHIPPER_MULTILINE", ("off",), problems) == "on",
+        problems=(),
     )
+    problems += _names_that_do_not_act(environ)
+    if problems:
+        from shipper.config.needles import hide
+
+        settings.problems = tuple(Problem(one.variable, hide(environ, one.message)) for one in problems)
+    return settings
 
 
 def _quantity(
@@ -147,16 +193,72 @@ def _failed_status(environ: Mapping[str, str], problems: list[Problem]) -> int |
     return None
 
 
-def _one_of(environ: Mapping[str, str], name: str, other: str, problems: list[Problem]) -> str:
-    """The variable's default or what else is allowed, whichever it names."""
+def _choice(environ: Mapping[str, str], name: str, others: Sequence[str], problems: list[Problem]) -> str:
+    """The variable's default or one of the ``others``."""
     text = _get(environ, name).lower()
     default = ACTING[name].default
-    if text in ("", default, other):
+    if text in ("", default, *others):
         return text or default
-    problems.append(
-        Problem(name, f"{name} is {quoted(text)}, allowed is {default} or {other}: the default, {default}, is used")
-    )
+    allowed = f"{', '.join((default, *others[:-1]))} or {others[-1]}"
+    problems.append(Problem(name, f"{name} is {quoted(text)}, allowed is {allowed}: the default, {default}, is used"))
     return default
+
+
+def _level(environ: Mapping[str, str], problems: list[Problem]) -> str:
+    name = "SHIPPER_LEVEL"
+    text = _get(environ, name).lower()
+    if not text or text in LEVELS:
+        return text
+    problems.append(
+        Problem(name, f"{name} is {quoted(text)}, allowed is one of {', '.join(LEVELS)}: all levels are forwarded")
+    )
+    return ""
+
+
+def _patterns(environ: Mapping[str, str], name: str, problems: list[Problem], most: int) -> tuple[str, ...]:
+    """One a line; what is wrong with one itself shows when it is used."""
+    found = tuple(line.strip("\r") for line in environ.get(name, "").split("\n") if line.strip())
+    if len(found) > most:
+        limit = f"{most} regular expressions, one a line" if most > 1 else "one regular expression, in one line"
+        what = f"holds {len(found)} lines, allowed is {limit}: none of them acts"
+    elif any(len(one) > MAX_PATTERN_CHARS for one in found):
+        what = f"holds an expression of more than {MAX_PATTERN_CHARS} characters: it does not act"
+    else:
+        return found
+    problems.append(Problem(name, f"{name} {what}"))
+    return () if len(found) > most else tuple(one for one in found if len(one) <= MAX_PATTERN_CHARS)
+
+
+def _mask(environ: Mapping[str, str], problems: list[Problem]) -> tuple[tuple[str, ...], bool]:
+    """Names of further variables; whether only the sinks' own secrets are masked."""
+    variable = "SHIPPER_MASK"
+    names = _items(environ.get(variable, ""))
+    if not names:
+        return (), False
+    from shipper.config.needles import OFF, is_chosen_value, is_secret_value, value_of
+
+    offs = [name for name in names if name.lower() == OFF]
+    names = [name for name in names if name.lower() != OFF]
+    if offs and not names:
+        return (), True
+    if offs:
+        problems.append(
+            Problem(variable, f"{variable} names off beside others, allowed is off alone: all that it can is masked")
+        )
+    for name in names:
+        value = value_of(environ, name)
+        if not value:
+            why = "which is not set"
+        elif not is_chosen_value(value):
+            why = (
+                "whose value is too short or too common to be looked for (8 characters with a digit, or 20, are enough)"
+            )
+        else:
+            continue
+        plain = name.isidentifier() and not is_secret_value(name)  # else it may be the secret itself
+        named = name if plain else "something that does not look like a variable's name (not shown here)"
+        problems.append(Problem(variable, f"{variable} names {named}, {why}: it is not masked"))
+    return tuple(names), False
 
 
 def _tags(environ: Mapping[str, str], problems: list[Problem]) -> tuple[tuple[str, str], ...]:

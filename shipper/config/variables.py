@@ -44,6 +44,14 @@ ACTING = {
     "SHIPPER_SOURCE": Variable("", "the agent; else LIVEKIT_AGENT_ID, livekit.toml, LIVEKIT_AGENT_NAME, the script"),
     "SHIPPER_SERVICE": Variable("cloud.livekit.io", "field service"),
     "SHIPPER_TAGS": Variable("", "key:value,key:value for every line"),
+    "SHIPPER_LEVEL": Variable("", "least level that is forwarded: debug, info, warning, error, ..."),
+    "SHIPPER_EXCLUDE": Variable("", "regular expression (RE2); a line in which it is found is not forwarded"),
+    "SHIPPER_REDACT": Variable("", "regular expressions (RE2), one a line; what they find leaves as [REDACTED]"),
+    "SHIPPER_MASK": Variable(
+        "", "comma list of further variables whose values are masked, or off: the sinks' own only"
+    ),
+    "SHIPPER_PII": Variable("keep", "fields named lk.pii.*: keep, drop or hash"),
+    "SHIPPER_MULTILINE": Variable("on", "off: every line of a traceback is an event of its own"),
     "SHIPPER_DIR": Variable("", "where the journal lives"),
     "SHIPPER_JOURNAL_MAX": Variable("128MiB", "bound of that directory"),
     "SHIPPER_WHEN_FULL": Variable("drop-oldest", "or block: hold the agent's writes back rather than lose a line"),
@@ -56,12 +64,6 @@ ACTING = {
 }
 
 LATER = (
-    "SHIPPER_LEVEL",
-    "SHIPPER_EXCLUDE",
-    "SHIPPER_REDACT",
-    "SHIPPER_MASK",
-    "SHIPPER_PII",
-    "SHIPPER_MULTILINE",
     "SHIPPER_METRICS",
     "SHIPPER_BUILD_DIR",
     "SHIPPER_BUILD_VERSION",

@@ -28,10 +28,7 @@ import re
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
-try:
-    import re2
-except ImportError:  # no wheel for this platform
-    re2 = None
+from shipper.lines.engine import RE2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,7 +85,7 @@ class Masker:
     ``masked``: how many places so far.
     """
 
-    def __init__(self, values: Iterable[str] = (), *, tokens: bool = True, engine: Any = re2) -> None:
+    def __init__(self, values: Iterable[str] = (), *, tokens: bool = True, engine: Any = RE2) -> None:
         """``engine``: the module `re2`, or None for Python's own means."""
         self.masked = 0
         self._tokens = tokens
@@ -131,7 +128,7 @@ class Masker:
         if b"\x1b" in joined:
             coloured = [index for index in _coloured(joined) if index not in changed]
             found: dict[int, bytes] = {}
-            self._look(_without_controls(b"\n".join([lines[index] for index in coloured])), found)
+            self._look(without_controls(b"\n".join([lines[index] for index in coloured])), found)
             changed.update((coloured[index], line) for index, line in found.items())
         if not changed:
             return lines
@@ -229,7 +226,7 @@ def _coloured(joined: bytes) -> Iterator[int]:
         place = joined.find(b"\x1b", counted)
 
 
-def _without_controls(text: bytes) -> bytes:
+def without_controls(text: bytes) -> bytes:
     """Without colours and what else a terminal would not show, in as many lines."""
     if b"001" in text or b"x1" in text:
         text = _ESCAPED_ESC.sub(b"\x1b", text)
@@ -241,7 +238,7 @@ def _without_controls(text: bytes) -> bytes:
 
 def _other_readings(line: bytes) -> Iterator[bytes]:
     """The line without what may hide a value, where it has such."""
-    visible = _without_controls(line)
+    visible = without_controls(line)
     for text in dict.fromkeys((line, visible)):
         if b"\\u00" in text:
             yield from (plain for escaped in _UNESCAPE if (plain := escaped.sub(_unescaped, text)) != text)

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from shipper.config import Settings, load
 from shipper.config.problems import clean
+from shipper.config.settings import LEVELS
 from shipper.config.variables import ACTING, LATER, PREFIX
+from shipper.lines.levels import LEVELS as SCALE
+from shipper.lines.levels import level_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -231,6 +234,85 @@ def test_a_relative_journal_directory_is_refused() -> None:
     environ = {"SHIPPER_DIR": "logs"}
     assert load(environ).directories == load({}).directories
     assert '"logs"' in the_problem(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"SHIPPER_LEVEL": "loud"}, 'SHIPPER_LEVEL is "loud", allowed is one of trace, debug, info, notice, warning'),
+        (
+            {"SHIPPER_PII": "remove"},
+            'SHIPPER_PII is "remove", allowed is keep, drop or hash: the default, keep, is used',
+        ),
+        ({"SHIPPER_MULTILINE": "1"}, 'SHIPPER_MULTILINE is "1", allowed is on or off: the default, on, is used'),
+        (
+            {"SHIPPER_EXCLUDE": "a\nb"},
+            "SHIPPER_EXCLUDE holds 2 lines, allowed is one regular expression, in one line: ",
+        ),
+        (
+            {"SHIPPER_REDACT": "a" * 5000},
+            "SHIPPER_REDACT holds an expression of more than 4096 characters: it does not",
+        ),
+        (
+            {"SHIPPER_REDACT": "a\n" * 101},
+            "SHIPPER_REDACT holds 101 lines, allowed is 100 regular expressions, one a line",
+        ),
+        (
+            {"SHIPPER_MASK": "off,PHONE", "PHONE": "+4915112345678"},
+            "SHIPPER_MASK names off beside others, allowed is off",
+        ),
+        ({"SHIPPER_MASK": "PHONE"}, "SHIPPER_MASK names PHONE, which is not set: it is not masked"),
+        (
+            {"SHIPPER_MASK": "A", "A": "production"},
+            "SHIPPER_MASK names A, whose value is too short or too common to be",
+        ),
+        ({"SHIPPER_MASK": "sk-proj-1"}, "SHIPPER_MASK names something that does not look like a variable's name (not"),
+    ],
+)
+def test_a_wrong_setting_of_what_is_forwarded_is_said_with_what_is_allowed(
+    environ: dict[str, str], sentence: str
+) -> None:
+    assert the_problem(environ).startswith(sentence)
+
+
+def test_settings_of_what_is_forwarded_are_taken_from_their_variables() -> None:
+    settings = load(
+        {
+            "SHIPPER_LEVEL": " Warning ",
+            "SHIPPER_EXCLUDE": "GET /health\n",
+            "SHIPPER_REDACT": "a b\r\n\n(?i)c\\d+\n",
+            "SHIPPER_MASK": "PHONE, CARD",
+            "PHONE": "+4915112345678",
+            "CARD": "4111111111111111",
+            "SHIPPER_PII": "Hash",
+            "SHIPPER_MULTILINE": "OFF",
+        }
+    )
+    assert messages(settings) == []
+    assert (settings.level, settings.exclude, settings.redact) == ("warning", "GET /health", ("a b", "(?i)c\\d+"))
+    assert (settings.mask, settings.mask_off, settings.pii, settings.multiline) == (
+        ("PHONE", "CARD"),
+        False,
+        "hash",
+        False,
+    )
+    assert load({"SHIPPER_MASK": "Off"}).mask_off
+    default = load({})
+    assert (default.level, default.exclude, default.redact, default.mask, default.mask_off) == ("", "", (), (), False)
+    assert (default.pii, default.multiline) == ("keep", True)
+
+
+def test_every_level_that_may_be_set_is_one_of_the_scale() -> None:
+    assert all(level_of(name) is not None for name in LEVELS)
+    assert set(SCALE) <= set(LEVELS)
+
+
+@pytest.mark.parametrize("name", ["SHIPPER_LEVEL", "SHIPPER_WHEN_FULL", "SHIPPER_SINKS", "SHIPPER_TAGS", "SHIPPER_DIR"])
+@pytest.mark.parametrize("secret", ["SK-proj-0123456789abcdef", "sk-0123456789" + "abc" * 50])
+def test_a_secret_in_the_wrong_variable_is_not_shown(name: str, secret: str) -> None:
+    message = the_problem({name: secret, "OPENAI_API_KEY": secret})
+    assert "[MASKED]" in message
+    assert secret[3:12].lower() not in message.lower()
 
 
 @pytest.mark.parametrize("name", LATER)
