@@ -10,7 +10,12 @@ import _thread  # threading would cost PID 1 0.9 MB
 import os
 import select
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _stderr = 2
+_mask: Callable[[str], str] = str
 
 # A pipe reports POLLOUT once so many bytes fit in, and they go in whole, not mixed with another writer's (pipe(7)).
 _PIPE_BUF = select.PIPE_BUF
@@ -95,6 +100,17 @@ def move_to(descriptor: int) -> None:
     _stderr = descriptor
 
 
+def mask_with(function: Callable[[str], str]) -> None:
+    """From now on ``function`` takes out of every message what must not be shown."""
+    global _mask  # noqa: PLW0603  one a process, as stderr is
+    _mask = function
+
+
+def masked(text: str) -> str:
+    """As it would be said: for sentences that are shown elsewhere."""
+    return _mask(text)
+
+
 def stderr() -> int:
     """The descriptor that messages are written to."""
     return _stderr
@@ -102,6 +118,7 @@ def stderr() -> int:
 
 def say(text: str) -> None:
     """Writes ``shipper: TEXT`` to stderr; never raises and never holds up the caller."""
+    text = _mask(text)
     data = _line(text)
     try:
         if len(data) <= _PIPE_BUF and _backlog.nothing_to_tell() and _writable(0):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from shipper.delivery.commits import Committer
     from shipper.delivery.sender import Sender
     from shipper.delivery.trial import Trial
-    from shipper.lines.decoder import Filters
+    from shipper.lines.filters import Filters
+    from shipper.lines.masking import Masker
 
 
 AT_A_TIME = 8  # of each sender's: a bound on all together would have a quick one wait for a slow one's
@@ -58,8 +59,10 @@ class Adopter:
         budget: Budget | None = None,
         trial: Trial | None = None,
         multiline: bool = True,
+        masker: Masker | None = None,
         filters: Filters | None = None,
     ) -> None:
+        self._masker = masker
         self._budget = budget or Budget([sender.name for sender in senders])
         self._trial = trial
         self._multiline = multiline
@@ -172,6 +175,7 @@ class Adopter:
                     window_bytes=self._budget.window_bytes,
                     queue_bytes=self._budget.queue_bytes,
                     multiline=self._multiline,
+                    masker=self._masker,
                     filters=self._filters,
                 )
             except OSError:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from shipper.delivery.trial import Trial, Window
     from shipper.journal.facts import Facts
     from shipper.journal.notes import Note
-    from shipper.lines.decoder import Filters
+    from shipper.lines.filters import Filters
+    from shipper.lines.masking import Masker
 
 KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second one kept costs 30 % in cache misses
 JOIN_SECONDS = 1.0  # that a line waits for those that may belong to it
@@ -167,18 +168,22 @@ class Feed:
         window_bytes: int = WINDOW_BYTES,
         queue_bytes: int = QUEUE_BYTES,
         multiline: bool = True,
+        masker: Masker | None = None,
         filters: Filters | None = None,
         clock: Clock = time,
     ) -> None:
         """``keep_lines``: a sink wants them; ``window_bytes``, ``queue_bytes``: as in `Budget`. ``multiline``: lines
-        that belong together are joined. ``clock``: another one is for tests.
+        that belong together are joined. ``filters``: as the settings ask for them, to be given the run's key.
+        ``clock``: another one is for tests.
 
         Raises FileNotFoundError when the run holds no readable facts.
         """
         self._reader = RunReader(run, facts, window_bytes)
         self.queue_bytes = queue_bytes
         self.window_bytes = window_bytes
-        self._decoder = Decoder(keep_lines, filters)
+        self._masker = masker
+        self._filters = filters.with_key(key_of(run) if filters.needs_key else b"") if filters is not None else None
+        self._decoder = Decoder(keep_lines, self._filters, masker)
         self._multiline = multiline
         self.clock = clock
         self._followers: list[Follower] = []
@@ -374,7 +379,7 @@ class Feed:
                 work.pieces.append(Piece(stream, gap_notice(gap), gap=gap))
             else:
                 events = plain(
-                    _batch(some), lambda line: trial.at(run, stream, window, line, line), self._decoder.filters
+                    _batch(some), lambda line: trial.at(run, stream, window, line, line), self._filters, self._masker
                 )
                 work.pieces.append(Piece(stream, events, first, end - first, some.marks, window=window))
             first = end
@@ -412,6 +417,29 @@ class Feed:
             if window.at_end:
                 return lines, True
         return lines, False
+
+
+KEY = "key"
+KEY_BYTES = 32
+
+
+def key_of(run: str) -> bytes:
+    """The run's, for hashes that mean the same after a restart and that nobody else can make; in a file of the run.
+
+    Where it cannot be written there is another one for each start of this process.
+    """
+    try:
+        fd = os.open(os.path.join(run, KEY), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            key = os.pread(fd, KEY_BYTES, 0)
+            if len(key) < KEY_BYTES:
+                key = os.urandom(KEY_BYTES)
+                os.pwrite(fd, key, 0)
+        finally:
+            os.close(fd)
+    except OSError:
+        return os.urandom(KEY_BYTES)
+    return key
 
 
 class _Reading:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from shipper import messages
 from shipper.journal.facts import dump_json
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Health:
 
     def failed(self, why: str) -> None:
         """``why`` holds no secret and no line: it is an error's of `sinks.base`."""
-        why = " ".join(why.split())
+        why = " ".join(messages.masked(why).split())
         if len(why) > MAX_CHARACTERS or len(dump_json({"": why})) > MAX_ERROR:
             why = why[: MAX_CHARACTERS - 1]
             while len(dump_json({"": f"{why}…"})) > MAX_ERROR:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from shipper import messages
 from shipper.config.budget import Budget
 from shipper.delivery import throttle
 from shipper.delivery.concurrency import Concurrency
@@ -837,5 +838,5 @@ class Sender:
 
 
 def in_words(error: Exception) -> str:
-    """For use within a sentence."""
-    return str(error).rstrip(".")
+    """For use within a sentence, here or at the provider."""
+    return messages.masked(str(error)).rstrip(".")

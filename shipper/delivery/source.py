@@ -33,7 +33,10 @@ TRIAL_FLUSH_SECONDS = 0.05  # a commit takes 0.1 ms, and 5 between two; a frozen
 CALLS_BYTES = 2048  # JSON of what is known of the calls, in a cursor that holds hardly an announcement beside it
 CALLS_OWED = 4
 
-COUNTERS = ("delivered", "events", "moved", "repeats", "requests", "retried", "sent_bytes", "truncated")
+COUNTERS = (
+    "delivered", "events", "moved", "repeats", "requests", "retried", "sent_bytes", "truncated",
+    "masked", "redacted", "hidden",
+)  # fmt: skip
 
 
 class Part:
@@ -389,6 +392,9 @@ class Source:
             self._carried[piece.stream] = 0
             position[:] = [gap.segment, gap.offset, gap.last_seq + 1]
             return
+        if piece.events.changes and part.end == piece.events.count:
+            for name, count in piece.events.changes.items():
+                self.counters[name] += count
         if piece.own:
             self._crash_told = self._crash_told or isinstance(piece.events, Crash)
             self._owed.pop(piece, None)

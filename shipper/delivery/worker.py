@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shipper import messages
 from shipper.config.budget import MIB, plan
 from shipper.config.container import Container, margin_bytes
+from shipper.config.needles import hide, needles
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
 from shipper.delivery import control, priority, throttle
@@ -29,6 +30,10 @@ from shipper.journal.cursor import CursorFile
 from shipper.journal.directory import default_max_bytes, memory_limit_of
 from shipper.journal.reader import State
 from shipper.journal.runs import LOCK, cursor_sinks, is_live, list_runs, read_facts, used_bytes
+from shipper.lines.engine import RE2
+from shipper.lines.filters import make
+from shipper.lines.levels import level_of
+from shipper.lines.masking import Masker
 from shipper.sinks.base import SettingError
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from shipper.config.budget import Budget
     from shipper.config.registry import SinkEntry
     from shipper.config.settings import Settings
+    from shipper.lines.filters import Filters
     from shipper.sinks.base import Sink
 
 AGAIN = 75  # the status with which it asks the supervisor for a start at once
@@ -84,6 +90,9 @@ class Worker:
         self._environ = environ
         self._settings: Settings = load(environ)
         self._say = messages.say
+        self._masker = Masker(self._secrets(), tokens=not self._settings.mask_off)
+        messages.mask_with(self._shown)
+        self._filters = self._make_filters()
         self._container = Container()
         self._limit = self._container.memory_limit_bytes()
         self._budget = self._plan(arguments.shrunk)
@@ -109,6 +118,9 @@ class Worker:
             keep_lines=keep_lines,
             window_bytes=budget.window_bytes,
             queue_bytes=budget.queue_bytes,
+            multiline=self._settings.multiline,
+            masker=self._masker,
+            filters=self._filters,
         )
         self._feed = feed
         for name in budget.left_out:
@@ -130,6 +142,9 @@ class Worker:
             keep_lines=keep_lines,
             budget=budget,
             trial=trial,
+            multiline=self._settings.multiline,
+            masker=self._masker,
+            filters=self._filters,
         )
         for sender in self._senders:
             sender.more = adopter.advance
@@ -156,6 +171,38 @@ class Worker:
             committer.flush(0.5)
             self._tell_damage(adopter)
             self._tell_what_is_left([*own, *adopter.sources], adopter)
+
+    def _secrets(self) -> tuple[str, ...]:
+        return needles(self._environ, self._settings.mask, off=self._settings.mask_off)
+
+    def _shown(self, text: str) -> str:
+        """A sentence of ours without secrets."""
+        return self._masker.text(hide(self._environ, text))
+
+    def _make_filters(self) -> Filters | None:
+        """What is wrong with the patterns, and the want of google-re2, is said at the first start."""
+        settings = self._settings
+        level = level_of(settings.level) or 0
+        filters, problems = make(level, settings.exclude, settings.redact, settings.pii)
+        sentences = [sentence for _, sentence in problems]
+        if RE2 is None:
+            sentences.append(
+                "google-re2 cannot be loaded here: secrets are masked all the same, at several times the CPU time "
+                "(SHIPPER_EXCLUDE and SHIPPER_REDACT are Python's expressions); install google-re2"
+            )
+        for sentence in sentences if not self._arguments.restarts else ():
+            self._say(sentence)
+        return filters
+
+    def _builder(self, entry: SinkEntry) -> Callable[[], Sink]:
+        """A secret that was replaced in its file is masked before it is used."""
+        build = sink_builder(entry, self._environ)
+
+        def renewed() -> Sink:
+            self._masker.learn(self._secrets())
+            return build()
+
+        return renewed
 
     def _plan(self, shrunk: int) -> Budget:
         others = max(0, (self._container.memory_held_bytes() or 0) - _own_bytes())
@@ -184,7 +231,7 @@ class Worker:
             self._senders.append(
                 Sender(
                     entry,
-                    sink_builder(entry, self._environ),
+                    self._builder(entry),
                     self._settings.flush_interval,
                     self._say,
                     self._budget,

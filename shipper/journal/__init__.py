@@ -17,6 +17,7 @@ On disk
         0000000001.seg  0000000002.seg  segments, at most 1/16 of the bound each; the highest number is written to
         cursor-datadog                  one a sink: two slots written in turn (see `slots`)
         trial                           where its workers have died, if any has (see `delivery.trial`)
+        key                             for hashes of personal fields, if there are any (see `delivery.feed`)
         note                            when its wrapper last lived, and with what memory (see `notes`)
         reserve                         a block to give back on a full disk, for the last losses and the end
 

@@ -33,3 +33,7 @@ class Batch:
         self.times = times
         self.parts = parts
         self.groups = groups
+
+    def with_lines(self, lines: list[bytes]) -> Batch:
+        """The same place in the stream, its lines changed one by one."""
+        return Batch(self.stream, lines, self.first_seq, self.times, self.parts, self.groups)

@@ -37,7 +37,7 @@ import itertools
 import re
 from operator import itemgetter
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
     from shipper.lines.batch import Batch
     from shipper.lines.calls import Calls
+    from shipper.lines.filters import Filters
+    from shipper.lines.masking import Masker
 
 _CHUNK = 128  # objects
 _MAX_PLANS = 1024
@@ -138,42 +140,44 @@ class Plan:
             self.first = (*three, tuple(move for move in moves if move[0] not in three))
 
 
-class Filters(Protocol):
-    """What the user wants changed, and left out."""
-
-    def apply(self, records: list[Record], levels: list[int]) -> bytes | None:
-        """Changes records in place. A verdict each: 0, or the index into `events.LEFT_REASONS` of why it is left out.
-
-        None where all are kept.
-        """
-
-
 class Decoder:
-    """Holds caches, so one a process. Not for several threads. ``keep_lines``: its events hold the lines too."""
+    """Holds caches, so one a process. Not for several threads. ``keep_lines``: its events hold the lines too;
+    ``masker``: sees the lines first; ``filters``: see what became of them last."""
 
-    def __init__(self, keep_lines: bool = False, filters: Filters | None = None) -> None:
+    def __init__(self, keep_lines: bool = False, filters: Filters | None = None, masker: Masker | None = None) -> None:
         self._keep_lines = keep_lines
-        self.filters = filters
+        self._filters = filters
+        self._masker = masker
         self._times = Times()
         self._plans: dict[tuple[str, ...], Plan] = {}
 
     def decode(self, batch: Batch) -> Events:
         """One event a line that is not empty, nor left out nor joined, in order."""
-        return self._filtered(self._events(batch))
+        before = counted(self._masker, self._filters)
+        return self._filtered(self._events(batch), before)
 
     def follow(self, batch: Batch, calls: Calls) -> tuple[Events, Calls]:
         """The same with what is known of the calls from the lines before, and what is known after these."""
+        before = counted(self._masker, self._filters)
         events = self._events(batch)
         after = calls.follow(events)
-        return self._filtered(events), after
+        return self._filtered(events, before), after
 
-    def _filtered(self, events: Events) -> Events:
-        if self.filters is None:
-            return events
-        verdicts = self.filters.apply(events.records, events.levels)
-        return events if verdicts is None else events.without(verdicts)
+    def _filtered(self, events: Events, before: tuple[int, int, int]) -> Events:
+        """``before``: what masker and filters had changed by then."""
+        filters = self._filters
+        if filters is not None and events.lines is not None:
+            lines = list(events.lines)
+            verdicts = filters.apply(events.records, events.levels, lines, rewrite=self._keep_lines)
+            events.lines = lines if self._keep_lines else None
+            if verdicts is not None:
+                events = events.without(verdicts)
+        events.changes = changed_since(before, self._masker, filters)
+        return events
 
     def _events(self, batch: Batch) -> Events:
+        if self._masker is not None:
+            batch = batch.with_lines(self._masker.mask(batch.lines))
         work = _Work(batch)
         self._times.begin(work.captures)
         lines, kinds = _sorted_out(batch)
@@ -191,7 +195,7 @@ class Decoder:
             self._take_apart(work, *_parsed(work, where[start : start + _CHUNK], texts[start : start + _CHUNK]))
 
         records, levels, sizes = work.records, work.levels, list(map(len, work.lines))
-        kept_lines = work.lines if self._keep_lines else None
+        kept_lines = work.lines if self._keep_lines or self._filters is not None else None
         counts: list[int] | None = None
         left: dict[int, Left] = {}
         trailing = NONE_LEFT
@@ -617,6 +621,22 @@ def _join(work: _Work, start: int, end: int) -> None:
         record |= {name: value for name, value in said.items() if value}
     record["message"] = _guarded(message)
     record["lines"] = end - start
+
+
+def counted(masker: Masker | None, filters: Filters | None) -> tuple[int, int, int]:
+    """What they have changed so far."""
+    redacted, hidden = (filters.redacted, filters.hidden) if filters is not None else (0, 0)
+    return (masker.masked if masker is not None else 0, redacted, hidden)
+
+
+def changed_since(
+    before: tuple[int, int, int], masker: Masker | None, filters: Filters | None
+) -> dict[str, int] | None:
+    after = counted(masker, filters)
+    if after == before:
+        return None
+    names = ("masked", "redacted", "hidden")
+    return {name: new - old for name, new, old in zip(names, after, before, strict=True) if new > old}
 
 
 def _text(line: bytes) -> str:

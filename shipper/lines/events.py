@@ -49,11 +49,13 @@ class Events:
     left             lines left out directly before an event, by its index; only where there are any
     trailing         lines left out after the last event, which the stream's next event has to carry
     floor_ms         no event is older than this; the oldest one may be younger by `times.SPREAD_MS`
+    changes          how often something was masked, redacted or hidden, by these names; not in what was left out
     ceiling_ms       no event is newer than this; the newest one may be older by `times.NEAR_MS`
     """
 
     __slots__ = (
-        "ceiling_ms", "counts", "floor_ms", "left", "levels", "lines", "records", "sizes", "stream", "trailing",
+        "ceiling_ms", "changes", "counts", "floor_ms", "left", "levels", "lines", "records", "sizes", "stream",
+        "trailing",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,7 @@ class Events:
         counts: Sequence[int] | None = None,
         left: Mapping[int, Left] = _NOWHERE,
         trailing: Left = NONE_LEFT,
+        changes: Mapping[str, int] | None = None,
     ) -> None:
         self.stream = stream
         self.records = records
@@ -80,6 +83,7 @@ class Events:
         self.floor_ms = floor_ms
         self.ceiling_ms = ceiling_ms
         self.lines = lines
+        self.changes = changes
 
     @property
     def count(self) -> int:
@@ -156,6 +160,7 @@ class Events:
             counts=self.counts,
             left={**self.left, 0: both(self.left.get(0, NONE_LEFT), left)},
             trailing=self.trailing,
+            changes=self.changes,
         )
 
     def without(self, verdicts: Sequence[int]) -> Events:
@@ -192,4 +197,5 @@ class Events:
             counts=None if counts is None else list(compress(counts, kept)),
             left=left,
             trailing=both((pending[0], pending[1], pending[2]), self.trailing),
+            changes=self.changes,
         )

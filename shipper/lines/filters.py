@@ -146,6 +146,10 @@ class Filters:
     def acts(self) -> bool:
         return bool(self._least or self._exclude or self._redact or self._pii != KEEP)
 
+    @property
+    def needs_key(self) -> bool:
+        return self._pii == HASH
+
     def apply(
         self, records: list[Record], levels: Sequence[int], lines: list[bytes] | None = None, *, rewrite: bool = False
     ) -> bytes | None:

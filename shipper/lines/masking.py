@@ -290,14 +290,18 @@ def _compiled(engine: Any, pattern: bytes, *, groups: bool = False) -> Any:
     options.max_mem = MAX_SCAN_BYTES
     options.never_capture = not groups
     options.log_errors = False
-    return engine.compile(pattern, options)
+    try:
+        return engine.compile(pattern, options)
+    except engine.error:  # larger than its memory
+        return re.compile(pattern)
 
 
 def _scanner(engine: Any, windows: list[bytes], patterns: list[bytes]) -> Any:
     """Finds places where lines are to be looked at."""
     if engine is None:
         return _Slowly(windows, patterns)
-    return _compiled(engine, b"|".join([*map(_quoted, windows), *patterns]))
+    found = _compiled(engine, b"|".join([*map(_quoted, windows), *patterns]))
+    return _Slowly(windows, patterns) if isinstance(found, re.Pattern) else found
 
 
 class _Never:

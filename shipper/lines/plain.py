@@ -1,8 +1,8 @@
 """Lines to events without looking into them, one by one: for lines that the decoder, or a sink, has died of.
 
-The text as it stands, level info, the time of the capture. What begins like a JSON object gets the ``json: `` in front
-that the decoder gives to some: see `decoder`. Nothing is joined. The user's filters hold, but for the level, which
-nobody has looked for.
+The text as it stands, masked and redacted, level info, the time of the capture. What begins like a JSON object gets the
+``json: `` in front that the decoder gives to some: see `decoder`. Nothing is joined. The user's filters hold, but for
+the level, which nobody has looked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shipper.journal.numbering import STREAM_NAMES
-from shipper.lines.events import LEFT_REASONS, NONE_LEFT, Events, Left, Record, both
+from shipper.lines.decoder import changed_since, counted
+from shipper.lines.events import NONE_LEFT, Events, Left, Record, both
 from shipper.lines.levels import INFO
 
 if TYPE_CHECKING:
@@ -18,14 +19,21 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from shipper.lines.batch import Batch
-    from shipper.lines.decoder import Filters
+    from shipper.lines.filters import Filters
+    from shipper.lines.masking import Masker
 
 _EMPTY: Left = (1, 0, 0)
 _EXCLUDED: Left = (0, 0, 1)
 
 
-def plain(batch: Batch, at: Callable[[int], AbstractContextManager[None]], filters: Filters | None = None) -> Events:
-    """``at`` is entered with a line's number while that is at work."""
+def plain(
+    batch: Batch,
+    at: Callable[[int], AbstractContextManager[None]],
+    filters: Filters | None = None,
+    masker: Masker | None = None,
+) -> Events:
+    """``at`` is entered with a line's number while that is at work. ``filters``: of levels nothing is known here."""
+    before = counted(masker, filters)
     records: list[Record] = []
     sizes: list[int] = []
     lines: list[bytes] = []
@@ -42,22 +50,29 @@ def plain(batch: Batch, at: Callable[[int], AbstractContextManager[None]], filte
             pending = both(pending, _EMPTY)
             continue
         with at(batch.first_seq + index):
-            whole = line if index in batch.parts else line.removesuffix(b"\r")
+            part = batch.parts.get(index, 0)
+            whole = line if part else line.removesuffix(b"\r")
+            if masker is not None:
+                (whole,) = masker.mask([whole])
+            if filters is not None:
+                if filters.excludes(whole):
+                    pending = both(pending, _EXCLUDED)
+                    continue
+                text = whole.decode(errors="replace")
+                changed = filters.text(text, part)
+                whole = whole if changed == text else changed.encode()
             record = _record(whole, time_ms, batch.first_seq + index)
-            verdicts = filters.apply([record], [INFO]) if filters is not None else None
-        if verdicts is not None and LEFT_REASONS[verdicts[0]] == "exclude":
-            pending = both(pending, _EXCLUDED)
-            continue
         if pending != NONE_LEFT:
             record["skipped"], left[len(records)], pending = sum(pending), pending, NONE_LEFT
         if index in batch.parts:
             record["part"] = batch.parts[index]
         records.append(record)
         sizes.append(len(line))
-        lines.append(line)
+        lines.append(whole)
     return Events(
         STREAM_NAMES[batch.stream], records, [INFO] * len(records), sizes,
         floor_ms=low, ceiling_ms=high, lines=lines, left=left, trailing=pending,
+        changes=changed_since(before, masker, filters),
     )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ async def test_one_that_is_refused_tells_of_the_filtered_ones_before_it(tmp_path
             raise RejectedError("status 400", 400)
 
     bench = Bench(tmp_path, ["one", "debug", "exclude", "poison", "", "two"], Fake(answer))
-    bench.source.feed._decoder.filters = Sieve()
+    bench.source.feed._decoder._filters = Sieve()
     await bench.drain()
     assert bench.source.left_out == {"empty": 1, "level": 1, "exclude": 1}
     assert bench.source.dropped == {"rejected": 1}

@@ -31,6 +31,7 @@ from shipper.journal.numbering import STREAM_NAMES, STREAMS, summarize
 from shipper.journal.slots import HEAD
 from shipper.journal.writer import JournalWriter
 from shipper.lines.events import LEFT_REASONS
+from shipper.lines.filters import EXCLUDED, Filters
 from shipper.sandbox.ledger import Ledger
 from shipper.sinks.base import Acceptance, Body, Limits, RefusedError, RejectedError, RetryableError
 from tests.delivery.delivery_helpers import StandIn
@@ -90,12 +91,21 @@ def verdict(message: str) -> int:
     return 1 if message.startswith("debug") else 2 if "exclude" in message else 0
 
 
-class Sieve:
+class Sieve(Filters):
     """What the user does not want. Of lines that are joined it has no opinion, for they are not always."""
 
-    def apply(self, records: list[Record], levels: list[int]) -> bytes | None:
+    def with_key(self, key: bytes) -> Sieve:
+        del key
+        return self
+
+    def apply(
+        self, records: list[Record], levels: Sequence[int], lines: list[bytes] | None = None, *, rewrite: bool = False
+    ) -> bytes | None:
         verdicts = bytes(0 if "lines" in record else verdict(str(record["message"])) for record in records)
         return verdicts if any(verdicts) else None
+
+    def excludes(self, line: bytes) -> bool:
+        return verdict(line.decode()) == EXCLUDED
 
 
 class Packed(Body):

@@ -11,21 +11,27 @@ from shipper.lines.batch import Batch
 from shipper.lines.calls import Calls
 from shipper.lines.decoder import Decoder
 from shipper.lines.events import LEFT_REASONS
+from shipper.lines.filters import Filters
 from shipper.lines.levels import ERROR, WARNING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shipper.lines.events import Events, Record
 
 NOW_NS = 1_700_000_000_000_000_000
 
 
-class Verdicts:
+class Verdicts(Filters):
     """These, as far as they go."""
 
     def __init__(self, verdicts: list[int]) -> None:
+        super().__init__()
         self.verdicts = verdicts
 
-    def apply(self, records: list[Record], levels: list[int]) -> bytes | None:
+    def apply(
+        self, records: list[Record], levels: Sequence[int], lines: list[bytes] | None = None, *, rewrite: bool = False
+    ) -> bytes | None:
         assert len(records) == len(levels)
         found = bytes(self.verdicts[: len(records)]).ljust(len(records), b"\0")
         return found if any(found) else None
