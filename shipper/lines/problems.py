@@ -42,8 +42,8 @@ _UNHANDLED = re.compile(
     rf'(?:Exception in thread "[^"]*" |Unhandled exception[.:] )(?P<kind>{_NAMED}[\w$]+)(?::(?= |$) ?(?P<message>.*)|$)'
 )
 _UNCAUGHT = re.compile(rf"(?:Uncaught )?(?P<kind>{_NAMED}[A-Z][\w$]*)(?: \[\w+\])?: (?P<message>.*)")
-_AT = re.compile(r"[ \t]+at \S")
-_NO_MESSAGE = re.compile(r"[ \t]+at \S|[ \t]+-+> |[ \t]*\.\.\. |Caused by: |\(Use `|Node\.js v\d|[ \t]+Suppressed: ")
+_AT = re.compile(r"[ \t]+at \S|Caused by:")
+_NO_MESSAGE = re.compile(r"[ \t]+at \S|[ \t]+-+> |[ \t]*\.\.\. |Caused by:|\(Use `|Node\.js v\d|[ \t]+Suppressed: ")
 _CARET = re.compile(r"[ \t]*\^+[ \t]*")
 _PANIC = re.compile(r"(?P<kind>panic|fatal error): (?P<message>.*?)(?: \[recovered\].*)?")
 _GO_PANIC = re.compile(r".{0,1000}?\bpanic(?: serving [^ ]+)?: (?P<message>.*)")

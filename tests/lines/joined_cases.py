@@ -191,6 +191,16 @@ Traceback (most recent call last):
   File "/app/t.py", line 14, in z
     def z(): 1/0
 ZeroDivisionError: division by zero""",
+    "a socket not closed": """\
+sys:1: ResourceWarning: unclosed <socket.socket fd=3>
+Object allocated at (most recent call last):
+  File "/app/t.py", lineno 14
+    s = socket.socket()""",
+    "logging, where it was called": """\
+INFO:root:where
+Stack (most recent call last):
+  File "/app/t.py", line 25, in <module>
+    logging.info("where", stack_info=True)""",
     "multiprocessing": """\
 Process SpawnProcess-1:
 Traceback (most recent call last):
@@ -310,6 +320,10 @@ Error: o
 TypeError: x
 \x1b[90m    at Module._compile (node:internal/modules/cjs/loader:1521:14)\x1b[39m
     at f (/app/g.js:1:82)""",
+    "node, a rejection's warning": """\
+(node:17) UnhandledPromiseRejectionWarning: Error: x
+    at f (/app/g.js:1:82)
+(Use `node --trace-warnings ...` to show where the warning was created)""",
     "node, an object": """\
 {
   a: { b: { c: [Array] } },
@@ -408,6 +422,12 @@ note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace"""
     "rust, before 1.73": """\
 thread 'main' panicked at 'bad', src/main.rs:2:5
 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace""",
+    "anyhow": """\
+Error: cannot connect
+
+Caused by:
+    0: no route
+    1: timed out""",
     "a warning": """\
 /app/agent.py:29: UserWarning: deprecated thing used in job
   warnings.warn("deprecated thing used in job")""",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from shipper.lines.joining import MAX_BYTES, MAX_LINES, MAX_STRANGERS, _extent, 
 from shipper.lines.problems import describe
 from tests.lines.joined_cases import ONE_EVENT
 
+SAMPLES = Path(__file__).parents[2] / "demo" / "lines"
+COLOURS = re.compile(r"\x1b\[[\d;]*m")
 JSON = b'{"message": "starting worker", "level": "INFO"}'
 PLAIN = b"prewarm: plain print to stderr"
 LOGGED = b"2026-11-24 03:55:35,070 INFO livekit.agents - initializing process"
@@ -165,6 +168,7 @@ def test_a_traceback_is_the_logger_s_line_s_before(before: bytes) -> None:
         [b" INFO app: hello", b" WARN app: hello"],
         [PLAIN, b"}"],
         [PLAIN, b"+ make"],
+        [b"Error: no such room", PLAIN, PLAIN, JSON],
         [b"Usage: agent3.py start [OPTIONS]", b"Try 'agent3.py start --help' for help."],
         [b"thread pool started", b"panicked"],
         [b"/health: 200", b"ok"],
@@ -176,6 +180,14 @@ def test_a_traceback_is_the_logger_s_line_s_before(before: bytes) -> None:
 def test_what_does_not_belong_together_stays_apart(lines: list[bytes]) -> None:
     assert events(lines) == [[line] for line in lines]
     assert group(lines, {}).open_from is None
+
+
+@pytest.mark.parametrize("first", [b"Error: no such room", b"panic: x"])
+def test_prints_behind_an_error_s_line_are_its_message_only_when_a_stack_follows(first: bytes) -> None:
+    dump = [b"settings:", b"  a: 1"]
+    assert events([first, PLAIN, *dump, JSON]) == [[first], [PLAIN], dump, [JSON]]
+    stack = [b"goroutine 1 [running]:"] if first[0] == ord("p") else [b"    at f (/app/a.js:1:2)"]
+    assert events([first, PLAIN, *dump, b"", *stack]) == [[first, PLAIN, *dump, b"", *stack]]
 
 
 def test_a_piece_of_a_longer_line_joins_nothing() -> None:
@@ -323,3 +335,28 @@ def test_time_is_linear_in_the_number_of_lines() -> None:
         began = time.process_time()
         group(lines * (100_000 // len(lines)), {})
         assert time.process_time() - began < 5  # 0.2 here
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("node_job.stderr", [(11, "Error")]),
+        ("node_job.stdout", []),
+        ("node_throw.stderr", [(11, "Error"), (10, "TypeError")]),
+        ("py_dev.stderr", [(2, None)]),
+        ("py_dev.stdout", [(2, None), (27, "ValueError"), (21, "livekit.rtc.room.ConnectError")]),
+        ("py_segv.stderr", [(2, None), (34, "Fatal Python error")]),
+        ("py_task.stderr", [(2, None)]),
+        ("py_task.stdout", []),
+    ],
+)
+def test_what_livekit_s_agents_printed_is_what_a_person_would_take_together(
+    name: str, expected: list[tuple[int, str | None]]
+) -> None:
+    lines = (SAMPLES / f"{name}.log").read_bytes().split(b"\n")[:-1]
+    found = []
+    for event in events(lines):
+        if len(event) > 1:
+            problem = describe(COLOURS.sub("", b"\n".join(event).decode()))
+            found.append((len(event), problem.kind if problem else None))
+    assert found == expected

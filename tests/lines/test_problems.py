@@ -46,6 +46,8 @@ SAID = {
     "node, printed with its cause": ("Error", "o"),
     "node, coloured frames": ("TypeError", "x"),
     "node, a full heap": ("FATAL ERROR", "Reached heap limit Allocation failed - JavaScript heap out of memory"),
+    "node, a rejection's warning": ("Error", "x"),
+    "anyhow": ("Error", "cannot connect"),
     "pino-pretty": ("Error", "engine: signal failure: client error: 401 Unauthorized - invalid token"),
     "java": ("java.lang.IllegalStateException", "outer\nline two"),
     "java, logged": ("java.lang.RuntimeException", "x"),
@@ -58,7 +60,8 @@ SAID = {
     "rust, before 1.73": ("panic", "bad"),
 }  # fmt: skip
 NONE = {
-    "aiohttp", "a coroutine not awaited", "faulthandler, a timeout", "rich, no traceback", "livekit dev",
+    "aiohttp", "a coroutine not awaited", "a socket not closed", "logging, where it was called",
+    "faulthandler, a timeout", "rich, no traceback", "livekit dev",
     "node, an object", "node, a warning", "a warning", "yaml",
 }  # fmt: skip
 LIBRARIES = {"sqlalchemy", "pydantic", "grpc"}
