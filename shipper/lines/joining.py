@@ -25,7 +25,8 @@ Known: Python's tracebacks (chained, of groups, without header), faulthandler's 
 threading and multiprocessing, warnings, rich's boxes, LiveKit's coloured records; Node's uncaught errors with their
 source excerpt, printed errors, warnings, fatal ones; Java, .NET, Go, Rust; and everything else by its indentation.
 
-All patterns are linear in a line's length, and a line is looked at a bounded number of times.
+All patterns are linear in a line's length, and a line is looked at a bounded number of times. Costs, us a line: JSON
+alone 0.02, JSON and some prints 0.1, text that begins with a time 0.25, with a word 0.5; lines of events 2 to 3.
 """
 
 from __future__ import annotations
@@ -146,8 +147,10 @@ _STATES: dict[str, tuple[str, dict[str, str]]] = {
                    "stack": "calls", "use": "over"}),
     "heading": ("", {"group": "", "nested": "nested", "frame": "traceback", "at": "stack", "indented": "indented",
                      "detail": "report", "stack": "calls"}),
-    "logged": ("", _TRACE | {"frame": "traceback", "at": "stack", "indented": "indented", "detail": "report",
+    "logged": ("", _TRACE | {"frame": "traceback", "at": "stack", "indented": "logged_on", "detail": "report",
                              "stack": "calls", "thrown": "thrown", "goroutine": "go"}),
+    "logged_on": ("waits", _TRACE | {"at": "stack", "indented": "logged_on", "closing": "logged_on", "detail": "report",
+                                     "stack": "calls"}),
     "indented": ("waits", {"frame": "traceback", "at": "stack", "indented": "indented", "closing": "indented",
                            "stack": "calls", "tracemalloc": "over"}),
     # Python

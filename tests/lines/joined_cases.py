@@ -68,6 +68,13 @@ Traceback (most recent call last):
 ValueError: bad value: 42
 second line of the message
 third""",
+    "python, a message that goes on before the traceback": """\
+WARNING:root:caught
+  in a call
+Traceback (most recent call last):
+  File "/app/a.py", line 2, in f
+    f()
+ValueError: x""",
     "python, in the logger's line": """\
 ERROR:    Traceback (most recent call last):
   File "/app/.venv/lib/python3.11/site-packages/starlette/routing.py", line 734, in lifespan

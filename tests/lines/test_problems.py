@@ -18,6 +18,7 @@ SAID = {
     "python, a message of several lines in the chain": ("socket.timeout", "timed out"),
     "python, logged": ("ZeroDivisionError", "division by zero"),
     "python, a logged message of several lines": ("ValueError", "bad value: 42\nsecond line of the message\nthird"),
+    "python, a message that goes on before the traceback": ("ValueError", "x"),
     "python, in the logger's line": ("RuntimeError", "no database"),
     "python, a group": ("ExceptionGroup", "g (2 sub-exceptions)"),
     "python, no header": ("SyntaxError", "invalid syntax"),
