@@ -333,8 +333,8 @@ def test_time_is_linear_in_a_line_s_length(head: bytes, piece: bytes) -> None:
 def test_time_is_linear_in_the_number_of_lines() -> None:
     for lines in ([b"panic: x"], [b"Error: x", b"y"], [b"x", b" y"], TRACEBACK, [b"panic: x", *[b"y"] * MAX_STRANGERS]):
         began = time.process_time()
-        group(lines * (100_000 // len(lines)), {})
-        assert time.process_time() - began < 5  # 0.2 here
+        group(lines * (30_000 // len(lines)), {})
+        assert time.process_time() - began < 5  # 0.1 here; minutes if it were quadratic
 
 
 @pytest.mark.parametrize(
