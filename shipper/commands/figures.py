@@ -24,7 +24,8 @@ TITLES = {entry.name: entry.title for entry in REGISTRY}
 
 class SinkFigures:
     """One sink's, by its cursor ``values``; None: it never got up. ``dropped``: lines by reason; times are wall, in ns,
-    0 for none; ``lag`` is seconds. Captured are ``delivered``, ``filtered``, ``dropped`` and ``pending``."""
+    0 for none; ``lag`` is seconds, as is ``clock_off``: that our clock is ahead of the provider's, 0 for little.
+    Captured are ``delivered``, ``filtered``, ``dropped`` and ``pending``."""
 
     def __init__(
         self, name: str, values: dict[str, Any] | None, captured: Captured, *, dead: bool, now_ns: int
@@ -38,6 +39,7 @@ class SinkFigures:
         self.until_ns = int(health.get("until", 0))
         self.error = str(health.get("error", ""))
         self.error_at_ns = int(health.get("error_at", 0))
+        self.clock_off = int(health.get("clock_off", 0))
         self.delivered = counters.get("delivered", 0)
         self.repeats = counters.get("repeats", 0)
         self.retried = counters.get("retried", 0)

@@ -39,7 +39,8 @@ sink captured = delivered + filtered + rejected + dropped + pending (in --json d
             (memory does not hold it), journal (which cannot be read), not_started; until (UTC, the next attempt)
             or null; delivered, filtered, pending, repeats, retried, rejected (lines, but for retried); dropped:
             lines by reason, those rejected among them; lag_seconds; complete: all is delivered, and nothing
-            follows; last_error, last_error_at (UTC), or null
+            follows; last_error, last_error_at (UTC), or null; clock_off_seconds: that this machine's clock is
+            ahead of the provider's, 0 while that is under 5 minutes
   earlier   runs and lines of earlier starts that are not delivered yet
 
 exit status: 0, 1 when there is no run to show, 64 for a wrong option, 130 Ctrl-C.
@@ -177,6 +178,7 @@ def _as_json(figures: Figures, indent: int | None = None) -> str:
                 "complete": sink.complete,
                 "last_error": sink.error or None,
                 "last_error_at": _utc(sink.error_at_ns),
+                "clock_off_seconds": sink.clock_off,
             }
             for sink in figures.sinks
         ],
@@ -204,6 +206,9 @@ def _as_text(figures: Figures) -> str:
     ]
     if figures.note is not None and figures.note.use_bytes is not None:
         rows.append(("memory", _memory(figures)))
+    for sink in [sink for sink in figures.sinks if sink.clock_off][:1]:  # the others say the same
+        off = f"{_duration(round(abs(sink.clock_off) / 60) * 60)} {'ahead of' if sink.clock_off > 0 else 'behind'}"
+        rows.append(("clock", f"this machine's is {off} that of {sink.title}: set it right"))
     if figures.earlier_runs:
         runs = (
             "1 run of an earlier start is"

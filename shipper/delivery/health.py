@@ -20,7 +20,8 @@ MAX_ERROR = 400  # bytes of JSON: they fit a cursor's slot beside everything els
 
 class Health:
     """``values``, as they stand in a cursor: ``state``, one of the above; ``until``: when it is tried again, wall time
-    in ns, 0 for unknown; ``error``: the last one, in words, and ``error_at``, when that was, wall time in ns."""
+    in ns, 0 for unknown; ``error``: the last one, in words, and ``error_at``, when that was, wall time in ns;
+    ``clock_off``, when it is known to be wrong: seconds that our clock is ahead of the provider's."""
 
     def __init__(self) -> None:
         self.values: dict[str, str | int] = {"state": WELL, "until": 0, "error": "", "error_at": 0}

@@ -117,7 +117,8 @@ class Sender:
         one is for tests.
 
         ``more``, to be set: called when nothing is left to do; True when it has added a source. ``held_up``, to be set:
-        whether that may be so a moment later.
+        whether that may be so a moment later. ``clock_is_off``, to be set: called with the seconds that our clock is
+        ahead of the provider's, when that has changed much; 0 when it is right.
         """
         self.name = entry.name
         self.title = entry.title
@@ -137,6 +138,7 @@ class Sender:
         self._resting: dict[Source, tuple[float, int]] = {}  # until when, unless more is unread than so many bytes
         self.more: Callable[[], bool] = lambda: False
         self.held_up: Callable[[], bool] = lambda: False
+        self.clock_is_off: Callable[[float], None] = lambda seconds: None
         self.trial: Trial | None = None  # of a worker that is not the run's first
         self._encoders: dict[str, Encoder] = {}
         self._wake = asyncio.Event()
@@ -587,13 +589,17 @@ class Sender:
         encode = self._encoders.get(facts.run)
         if encode is None:
             encode = self._encoders[facts.run] = self._sink.encoder(facts)
-        now_ms = int(self._clock.time() * 1000)
+        now_ms = int(self._now() * 1000)
         try:
             if self.trial is not None and self.trial.careful and not parts[0].piece.own:
                 return self._try_to_encode(source, parts, encode, now_ms, self.trial)
             return encode([part.slice() for part in parts], now_ms)
         except Exception as error:
             raise RejectedError(f"it could not be encoded ({type(error).__name__})", 0) from error
+
+    def _now(self) -> float:
+        """The time of day, the provider's where ours is known to be wrong."""
+        return self._clock.time() - self._sink.clock_off
 
     def _try_to_encode(self, source: Source, parts: list[Part], encode: Encoder, now_ms: int, trial: Trial) -> Body:
         """The same, once this process has died before: what is at work is noted."""
@@ -700,7 +706,7 @@ class Sender:
             flight.maybe_taken = False
             source.counters["repeats"] += sum(map(lines_in, flight.parts))
         try:
-            acceptance = await self._sink.send(flight.body)
+            acceptance = await self._send_in_time(source, flight, flight.body)
         except (RetryableError, RejectedError, RefusedError) as error:
             self._bugs = 0
             flight.maybe_taken = isinstance(error, RetryableError) and error.maybe_taken
@@ -718,6 +724,27 @@ class Sender:
                 self._say(self._sink.notes.pop(0).rstrip("."))
         self._bugs = 0
         return acceptance
+
+    async def _send_in_time(self, source: Source, flight: _Flight, body: Body) -> Acceptance | None:
+        """Once more where the answer tells that our clock is wrong, and that by the right time lines are too old or too
+        new: the provider has dropped those without a word. Raises what `Sink.send` does."""
+        sink = self._sink
+        before = sink.clock_off
+        acceptance = await sink.send(body)
+        clock_off = sink.clock_off
+        if round(clock_off) != self._health.values.get("clock_off", 0):
+            self._health.values["clock_off"] = round(clock_off)
+            for other in self._sources:
+                other.note()
+            self.clock_is_off(clock_off)
+        if clock_off == before or (clock_off > 0 and not sink.drops_ahead):
+            return acceptance
+        again = self._encode(source, flight.parts)
+        if again.moved <= body.moved:
+            return acceptance
+        flight.body = again
+        source.counters["repeats"] += sum(map(lines_in, flight.parts))
+        return await sink.send(again)
 
     def _failed(self, source: Source) -> Callable[[RetryableError, int, float], None]:
         def failed(error: RetryableError, attempts: int, wait: float) -> None:

@@ -104,6 +104,7 @@ class Worker:
         self._orphaned = asyncio.Event()
         self._deadline = 0.0
         self._cursor_failed = False
+        self._clocks_off: set[str] = set()  # titles of the providers that say so
 
     async def run(self) -> None:
         committer = Committer(self._cursor_error)
@@ -149,6 +150,7 @@ class Worker:
         for sender in self._senders:
             sender.more = adopter.advance
             sender.held_up = partial(adopter.held_up, sender)
+            sender.clock_is_off = partial(self._clock_is_off, sender.title)
         adopter.look()
         gc.collect()
         gc.freeze()
@@ -391,6 +393,20 @@ class Worker:
     def _tell_damage(self, adopter: Adopter) -> None:
         for feed in (self._feed, *adopter.feeds):
             feed.tell_damage(self._say)
+
+    def _clock_is_off(self, title: str, seconds: float) -> None:
+        """Said of the first provider that tells: the next ones will say the same."""
+        if not seconds:
+            self._clocks_off.discard(title)
+            return
+        if not self._clocks_off:
+            off = f"{round(abs(seconds) / 60):,} minutes {'ahead of' if seconds > 0 else 'behind'}"
+            self._say(
+                f"this machine's clock is {off} that of {title}, by the date of its answers: what is too old or too "
+                "new by that goes under the present time, with its own as original_timestamp, and all else under this "
+                "clock's; set it right"
+            )
+        self._clocks_off.add(title)
 
     def _cursor_error(self, error: Exception) -> None:
         if not self._cursor_failed:

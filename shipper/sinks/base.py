@@ -135,7 +135,7 @@ class SettingError(ValueError):
 
 
 class Encoder(Protocol):
-    """Made once a run. ``now_ms``: wall time, for limits of age."""
+    """Made once a run. ``now_ms``: wall time, the provider's where ours is known to be wrong, for limits of age."""
 
     def __call__(self, slices: Sequence[Slice], now_ms: int) -> Body: ...
 
@@ -149,6 +149,7 @@ class Sink(ABC):
     variable     the one that holds the secret
     needs_lines  its encoder reads `Events.lines`
     tells_crashes  its encoder makes a body of a `lines.crash.Crash`, which then comes before a run's closing event
+    drops_ahead  lines that are too far ahead of its own clock it drops without a word, as those too old
     notes        sentences for people about what stops no line; whoever calls `send` says each once and empties it
     """
 
@@ -160,6 +161,7 @@ class Sink(ABC):
     variable: str
     needs_lines = False
     tells_crashes = False
+    drops_ahead = False
     notes: list[str] | tuple[()] = ()
 
     @classmethod
@@ -186,3 +188,9 @@ class Sink(ABC):
     @abstractmethod
     async def close(self) -> None:
         """May be called twice, and without `open`."""
+
+    @property
+    def clock_off(self) -> float:
+        """Seconds that this machine's clock is ahead of the provider's, as its last answers say; 0 when that is little,
+        or not known."""
+        return 0.0

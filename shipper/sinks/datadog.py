@@ -107,6 +107,7 @@ def intake(region: str, client_token: bool) -> str:
 class Datadog(Sink):
     name = "datadog"
     title = "Datadog"
+    drops_ahead = True
     limits = LIMITS
 
     def __init__(self, token: str, region: str, http: Http, variable: str = "DATADOG_TOKEN") -> None:
@@ -148,6 +149,10 @@ class Datadog(Sink):
 
     async def close(self) -> None:
         await self.http.close()
+
+    @property
+    def clock_off(self) -> float:
+        return self.http.clock_off
 
     def encoder(self, facts: Facts) -> DatadogEncoder:
         return DatadogEncoder(facts, self.client_token)

@@ -34,6 +34,11 @@ TOTAL_TIMEOUT = 30.0
 MAX_ANSWER_BYTES = 65_536
 MAX_RETRY_AFTER = 86_400.0
 """Seconds; whoever asks for more gets a day."""
+CLOCK_SECONDS = 300.0
+"""A clock that is less off than this is right enough: no provider turns a line away for it, and AWS, which looks at
+clocks most closely, takes a signature that is so far off."""
+CLOCK_SET_SECONDS = 10.0
+"""A clock that NTP slews gets as far in 5 hours (500 ppm, adjtimex(2))."""
 
 
 class Answer(NamedTuple):
@@ -67,6 +72,8 @@ class Http:
         self.way = Way(base, environ, title, origin)
         self.host = self.way.host
         self.sent_bytes = 0
+        self._clock_off = 0.0
+        self._clock_base = 0.0  # how far wall time and monotonic time were apart then
         self._proxy = self.way.proxy.url if self.way.proxy else None
         self.connect_timeout = connect_timeout
         self.total_timeout = total_timeout
@@ -108,6 +115,7 @@ class Http:
                 self._targets.clear()
             url = self._targets[target] = URL(self.base + target, encoded=True)
         self.sent_bytes += len(data)
+        begun = time.monotonic()
         try:
             async with self._session.post(
                 url, data=data, headers=headers, allow_redirects=False, proxy=self._proxy
@@ -122,7 +130,27 @@ class Http:
             raise RetryableError(self.way.redirected(answer.status), answer.after)
         if self.way.may_be_the_proxys(answer.status):
             raise RetryableError(self.way.refused_on_the_way(answer.status), answer.after)
+        if answer.status < 300:  # else it may be of anybody on the way
+            self._compare_clocks(answer.headers, time.monotonic() - begun)
         return answer
+
+    @property
+    def clock_off(self) -> float:
+        """Seconds that this machine's clock is ahead of the server's, by the date of its last answers; 0 while they are
+        less than `CLOCK_SECONDS` apart, and once ours was set: right, as far as is known."""
+        if self._clock_off and abs(time.time() - time.monotonic() - self._clock_base) > CLOCK_SET_SECONDS:
+            self._clock_off = 0.0
+        return self._clock_off
+
+    def _compare_clocks(self, headers: Mapping[str, str], seconds: float) -> None:
+        """``seconds``: that the request took; for so long the answer may have waited here, in a frozen container."""
+        sent = _date(headers.get("Date", ""))
+        if sent is None:
+            return
+        off = time.time() - sent - 0.5  # it names a whole second, which had begun
+        if abs(off - self.clock_off) > CLOCK_SECONDS + seconds:
+            self._clock_off = off if abs(off) > CLOCK_SECONDS else 0.0
+            self._clock_base = time.time() - time.monotonic()
 
     def _words(self, error: BaseException) -> str:
         way = self.way

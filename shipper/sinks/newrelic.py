@@ -12,7 +12,7 @@ core/config.py and newrelic/infrastructure-agent pkg/license/license.go, logs/cf
 | body | `[{"common":{"attributes":…},"logs":[{"timestamp","message","attributes"}]}]`; in common what a run's lines share, and the tags |
 | header `x-request-id` | a UUID made from the content: the same whenever these very lines are sent, another for each part after a split |
 | limits | 1,000,000 bytes a POST. New Relic counts after compression (its TCP page and its own senders); we count before it, which no reading refuses and which costs nothing: 1 MB is some 3,500 lines |
-| a line older than 48 h | may be dropped on arrival: `timestamp` becomes now, its own is `original_timestamp` |
+| a line older than 48 h | may be dropped on arrival: `timestamp` becomes now, its own is `original_timestamp`; so does one more than 24 h ahead, for which no limit is named: it would lie where nobody looks |
 | a message, or any other text, that is a JSON object | New Relic may parse it (introduction-log-api.mdx of any text, parsing.mdx of `message` alone), and its fields would take the place of ours: it begins with `json: ` |
 | a field of the agent's named as one of ours, of a tag, or as one that the intake drops, rewrites or acts on (`_SPECIAL`, `_PREFIXES`) | `agent.NAME` |
 | an error's kind; a trace and span | `error.class`, as its own agents write it beside `error.message` and `error.stack` (newrelic 14.1 api/log.py); beside `trace_id` and `span_id` also `trace.id` and `span.id` (logs in context) |
@@ -81,6 +81,9 @@ LIMITS = Limits(max_events=2500, max_body_bytes=1_000_000, target_body_bytes=950
 at (newrelic-fluent-bit-output record.go)."""
 MAX_AGE_MS = 48 * 3_600_000 - 60_000
 """48 hours, less a minute for the way there."""
+MAX_AHEAD_MS = 24 * 3_600_000
+"""A line's own time counts within 24 hours of its capture (`lines.times`): one further ahead has that of a clock that
+was wrong then."""
 MAX_ATTRIBUTES = 255
 MAX_NAME = 255
 MAX_VALUE_BYTES = 128_000
@@ -162,6 +165,10 @@ class NewRelic(Sink):
     async def close(self) -> None:
         await self.http.close()
 
+    @property
+    def clock_off(self) -> float:
+        return self.http.clock_off
+
     def encoder(self, facts: Facts) -> NewRelicEncoder:
         return NewRelicEncoder(facts)
 
@@ -229,7 +236,7 @@ class NewRelicEncoder:
         self._harmless = set(_OURS)
 
     def __call__(self, slices: Sequence[Slice], now_ms: int) -> Body:
-        oldest_ms = now_ms - MAX_AGE_MS
+        oldest_ms, newest_ms = now_ms - MAX_AGE_MS, now_ms + MAX_AHEAD_MS
         parts: list[bytes | memoryview] = []
         first: tuple[str, object] = ("", 0)
         count = moved = truncated = 0
@@ -242,9 +249,9 @@ class NewRelicEncoder:
                 if not count:
                     first = events.stream, records[0].get("seq", 0)
                 count += len(records)
-                if events.floor_ms < oldest_ms:
-                    records, old = moved_to(now_ms, records, oldest_ms)
-                    moved += old
+                if events.floor_ms < oldest_ms or events.ceiling_ms > newest_ms:
+                    records, others = moved_to(now_ms, records, oldest_ms, newest_ms)
+                    moved += others
                 for begin in range(0, len(records), _PIECE):
                     piece = slice(start + begin, min(start + begin + _PIECE, end))
                     array, cut = self._array(

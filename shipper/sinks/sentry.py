@@ -197,6 +197,10 @@ class Sentry(Sink):
     async def close(self) -> None:
         await self.http.close()
 
+    @property
+    def clock_off(self) -> float:
+        return self.http.clock_off
+
     def encoder(self, facts: Facts) -> SentryEncoder:
         return SentryEncoder(facts, self._target, self._named)
 

@@ -265,6 +265,44 @@ def test_no_header_is_too_odd(value: str, date: str) -> None:
     assert after is None or 0 <= after <= MAX_RETRY_AFTER
 
 
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "status", "off"),
+    [
+        (-HOUR, 202, 3600.0), (HOUR, 200, -3600.0), (timedelta(seconds=200), 200, 0.0),
+        (HOUR, 403, 0.0), (HOUR, 502, 0.0), (None, 200, 0.0),
+    ],
+)  # fmt: skip
+async def test_a_wrong_clock_shows_by_the_date_of_what_was_accepted(
+    servers: Servers, ahead: timedelta | None, status: int, off: float
+) -> None:
+    """An error may be of anybody on the way; what a provider accepts at our time is at most a little off."""
+
+    async def respond(request: web.BaseRequest) -> web.Response:
+        date = "never" if ahead is None else format_datetime(datetime.now(UTC) + ahead, usegmt=True)
+        return web.Response(status=status, headers={"Date": date})
+
+    client = Http("http://" + await servers.http(respond), {})
+    found = []
+    for _ in range(2):
+        await client.post("/x", b"", {})
+        found.append(client.clock_off)
+    await client.close()
+    assert found == [found[0]] * 2
+    assert found[0] == pytest.approx(off, abs=60 if off else 0)
+
+
+def test_an_answer_that_waited_while_the_container_was_frozen_tells_nothing_of_the_clock() -> None:
+    client = Http("http://127.0.0.1:9", {})
+    headers = {"Date": format_datetime(datetime.now(UTC) - HOUR, usegmt=True)}
+    client._compare_clocks(headers, 3700.0)
+    assert client.clock_off == 0
+    client._compare_clocks(headers, 1.0)
+    assert client.clock_off == pytest.approx(3600, abs=60)
+
+
 async def test_what_never_got_a_connection_was_not_taken(servers: Servers) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

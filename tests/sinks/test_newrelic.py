@@ -28,7 +28,7 @@ from shipper.lines.names import CLAIMED
 from shipper.lines.text import clean
 from shipper.sinks.base import Body, RefusedError, RejectedError, RetryableError, SettingError, SinkError
 from shipper.sinks.datadog import Datadog
-from shipper.sinks.newrelic import LIMITS, MAX_AGE_MS, MAX_VALUE_BYTES, NewRelic
+from shipper.sinks.newrelic import LIMITS, MAX_AGE_MS, MAX_AHEAD_MS, MAX_VALUE_BYTES, NewRelic
 from tests.bodies import printed_fields
 
 if TYPE_CHECKING:
@@ -232,8 +232,14 @@ def test_encoders_in_several_threads_do_not_mix_their_facts() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize(("age_ms", "moved"), [(MAX_AGE_MS, 0), (MAX_AGE_MS + 1, 1), (40 * 86_400_000, 1)])
-def test_a_line_too_old_for_new_relic_comes_under_the_present_time_and_keeps_its_own(age_ms: int, moved: int) -> None:
+@pytest.mark.parametrize(
+    ("age_ms", "moved"),
+    [
+        (MAX_AGE_MS, 0), (MAX_AGE_MS + 1, 1), (40 * 86_400_000, 1),
+        (-MAX_AHEAD_MS, 0), (-MAX_AHEAD_MS - 1, 1), (-40 * 86_400_000, 1),
+    ],
+)  # fmt: skip
+def test_a_line_too_old_or_far_ahead_comes_under_the_present_time_and_keeps_its_own(age_ms: int, moved: int) -> None:
     events = events_of(b"old", b'{"msg":"own time","time":%d}' % NOW_MS, capture_ms=NOW_MS - age_ms)
     body = encode((events, 0, 1))
     (log,) = logs(body)
