@@ -57,6 +57,7 @@ SLOWEST_SECONDS = 10.0  # a line waits for company at most this long when the pr
 # For a sink in step that has no room, so that lines are decoded once; then it falls behind. Milliseconds in which this
 # process has nothing to do, for while it is busy nothing is lost by waiting, and seconds in all.
 PATIENCE_IDLE, PATIENCE_MAX = 20, 0.5
+STALE_SECONDS = 30.0  # a body that is older is made anew: the sinks reckon with a minute between it and its arrival
 LEARN_EVENTS = 20  # a body of fewer says nothing of how large the next one will be
 
 
@@ -81,13 +82,19 @@ class _Flight:
 
     ``body``: None when it could not be encoded, for ``error``. ``turn`` is set once all before it are settled.
     ``acceptance`` counts once ``done``. ``maybe_taken``: the last attempt may have been accepted all the same.
+    ``encoded_at``: by the time of day as the body has it.
     """
 
-    __slots__ = ("acceptance", "body", "done", "error", "generation", "maybe_taken", "parts", "turn", "weight")
+    __slots__ = (
+        "acceptance", "body", "done", "encoded_at", "error", "generation", "maybe_taken", "parts", "turn", "weight"
+    )  # fmt: skip
 
-    def __init__(self, parts: list[Part], body: Body | None, error: RejectedError | None, generation: int) -> None:
+    def __init__(
+        self, parts: list[Part], body: Body | None, error: RejectedError | None, generation: int, encoded_at: float
+    ) -> None:
         self.parts = parts
         self.body = body
+        self.encoded_at = encoded_at
         self.error = error
         self.generation = generation
         self.weight = sum(part.weight for part in parts)
@@ -385,7 +392,7 @@ class Sender:
             self._learn(parts, body)
         except RejectedError as error:
             problem = error
-        flight = _Flight(parts, body, problem, self._generation)
+        flight = _Flight(parts, body, problem, self._generation, self._now())
         flights = self._flights.setdefault(source, deque())
         flights.append(flight)
         source.under_way += 1
@@ -548,7 +555,7 @@ class Sender:
             body = self._encode(source, parts)
             if body.size > self._sink.limits.max_body_bytes and count_of(parts) > 1:
                 return RejectedError("it came out too large")
-            flight = _Flight(parts, body, None, self._generation)
+            flight = _Flight(parts, body, None, self._generation, self._now())
             acceptance = await self._send(source, flight)
         except RejectedError as error:
             return error
@@ -700,8 +707,13 @@ class Sender:
 
     async def _try(self, source: Source, flight: _Flight) -> Acceptance | None:
         """One attempt. Raises RetryableError, RejectedError and RefusedError."""
-        if flight.body is None or flight.generation != self._generation:  # another secret may want another address
+        now = self._now()
+        # Another secret may want another address; and what is too old or too new for the provider by now, which would
+        # be dropped there without a word, was not when the attempts began.
+        other = flight.generation != self._generation or abs(now - flight.encoded_at) > STALE_SECONDS
+        if flight.body is None or other:
             flight.body, flight.generation = self._encode(source, flight.parts), self._generation
+            flight.encoded_at = now
         if flight.maybe_taken:
             flight.maybe_taken = False
             source.counters["repeats"] += sum(map(lines_in, flight.parts))

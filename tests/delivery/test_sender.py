@@ -298,6 +298,51 @@ def test_a_person_is_told_within_half_a_minute_and_once_of_a_provider_that_takes
     assert known[0]["health"]["state"] == "waiting"
 
 
+class Dated(Fake):
+    """Its bodies tell the time at which they were made, in seconds."""
+
+    def encoder(self, facts: Facts) -> Encoder:
+        encode = super().encoder(facts)
+
+        def dated(slices: Sequence[Slice], now_ms: int) -> Body:
+            body = encode(slices, now_ms)
+            body.target = str(now_ms // 1000)
+            return body
+
+        return dated
+
+
+def test_what_waited_for_a_day_is_made_anew_by_the_time_that_it_is_then(tmp_path: Path) -> None:
+    """Else the lines of the one request that was tried all day would be too old for Datadog, which tells nobody."""
+    clock = VirtualClock()
+    begun = clock.now
+    times: list[tuple[float, float]] = []
+
+    class Away(Dated):
+        async def send(self, body: Body) -> Acceptance | None:
+            times.append((float(body.target), clock.time()))
+            if clock.now < begun + 86_400:
+                raise RetryableError("away.")
+            return await super().send(body)
+
+    committer = Committer(raise_error)
+    run = begin_run(str(tmp_path))
+    print_lines(run, 1, 10)
+    sink = Away()
+    sender = Sender(ENTRY, lambda: sink, 0.0, lambda text: None, clock=clock)
+    sender.add(open_source(run.path, committer))
+
+    async def a_day_and_more() -> None:
+        task = asyncio.create_task(sender.run())
+        await asyncio.sleep(90_000)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(clock, a_day_and_more())
+    assert len(sink.accepted) == 10
+    assert max(sent - made for made, sent in times) < 60
+
+
 async def test_lines_sent_again_though_they_may_have_been_taken_are_counted_as_repeats(tmp_path: Path) -> None:
     answers = iter([("closed", True), ("busy", False), ("late", True)])
 
