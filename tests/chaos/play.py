@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shipper.journal import runs
+from shipper.journal.cursor import CursorFile
 from shipper.journal.reader import Gap, Lines, RunReader, State
 from shipper.sandbox.ledger import StreamLedger
 from shipper.sandbox.ranges import Ranges
@@ -184,7 +185,7 @@ class Play:
                     bare.terminate()
 
     def _start(self) -> None:
-        self._look_at_dead_runs()
+        self._look_at_dead_runs(self._lives)
         life = _Life(self._place, len(self._lives), self._seed, self._rate)
         self._lives.append(life)
         self._wrapper = self._wrap(life.command, self._place / f"life-{len(self._lives)}", "20s")
@@ -332,6 +333,7 @@ class Play:
         if time.monotonic() < self._sampled + 0.5:
             return
         self._sampled = time.monotonic()
+        self._look_at_dead_runs([life for life in self._lives[:-1] if life.path and _is_complete(life.path)])
         for who, pid in (("supervisor", self._wrapper.process.pid), ("worker", self._wrapper.worker())):
             with contextlib.suppress(OSError, StopIteration):
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -377,15 +379,20 @@ class Play:
             self._fault(f"`shipper status` ended with {error.returncode}: {error.stderr.decode()}")
             return None
 
-    def _look_at_dead_runs(self) -> None:
-        """Between two starts: `shipper status` of each run by itself, until all sinks have all of it."""
-        for life in self._lives:
+    def _look_at_dead_runs(self, lives: list[_Life]) -> None:
+        """`shipper status` of each run by itself, until all sinks have all of it: then the bound may take it."""
+        for life in lives:
             copy = self._place / "one"
             if life.complete or not os.path.exists(life.path):
                 continue
-            shutil.copytree(life.path, copy / os.path.basename(life.path))
-            values = self._ask_status(copy)
-            shutil.rmtree(copy)
+            values = None
+            try:
+                shutil.copytree(life.path, copy / os.path.basename(life.path), copy_function=_copy_if_there)
+                values = ask_status(copy)
+            except (OSError, subprocess.CalledProcessError) as error:
+                if os.path.exists(life.path):
+                    self._fault(f"`shipper status` of run {life.run} by itself: {error}")
+            shutil.rmtree(copy, ignore_errors=True)
             if values is not None:
                 life.status = {sink["name"]: told_by_status(values, sink) for sink in values["sinks"]}
                 life.complete = all(sink["complete"] for sink in values["sinks"])
@@ -416,7 +423,7 @@ class Play:
                     )
 
     def _outcome(self, acts: int) -> Outcome:
-        self._look_at_dead_runs()
+        self._look_at_dead_runs(self._lives)
         self._compare()
         for life in self._lives:
             if not life.complete and os.path.exists(life.path):
@@ -447,6 +454,16 @@ class Play:
             acts=acts,
             runs=len(self._lives),
         )
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(source, target)
+
+
+def _is_complete(run: str) -> bool:
+    """Every sink has all of it."""
+    return all((CursorFile.read(run, name) or {}).get("complete") for name in ALL)
 
 
 def _sum(told: Iterable[Told]) -> Told:
