@@ -43,6 +43,7 @@ RESERVE = "reserve"
 RESERVE_BYTES = 4096  # a block: two losses and the ends, all that is written last, take some 600 bytes
 CURSOR_BYTES = 8192  # see `cursor`
 MAX_STAMP_NS = (1 << 64) - 1
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNFINISHED_NS = 60 * 10**9
 NOT_AT_WORK = ("parked", "left_out")  # states of `delivery.health`: nobody waits for a sink in one of them
 
@@ -502,7 +503,8 @@ def _unlink(run: str, index: int, size: int) -> int:
 def _replace_by_stub(run: str, index: int, size: int) -> int:
     """Put facts, numbering and end in the place of a dead run's last segment; the bytes that are there then.
 
-    A run that everybody has got, or that nobody can read, goes whole.
+    A run that everybody has got, or that nobody can read, goes whole. A full disk has no room for a second file: there
+    the segment itself becomes the stub, in the blocks that it has.
     """
     try:
         fd = lock(run)
@@ -518,19 +520,32 @@ def _replace_by_stub(run: str, index: int, size: int) -> int:
         stub, _ = _stub(run, index, facts)
         if len(stub) >= size:
             return size
-        path = segment_path(run, index + 1)
+        old, path = segment_path(run, index), segment_path(run, index + 1)
         try:
-            out = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.write(out, stub)
-            finally:
-                os.close(out)
+            _write(path + ".new", os.O_CREAT | os.O_TRUNC, stub)
             os.rename(path + ".new", path)
-        except OSError:
-            return size
+        except OSError as error:
+            if os.path.lexists(path + ".new"):
+                os.unlink(path + ".new")
+            if error.errno not in FULL:
+                return size
+            _write(old, 0, stub)
+            os.rename(old, path)
+            return len(stub)
         return len(stub) + _unlink(run, index, size)
     except OSError:
         return size
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, flags: int, content: bytes) -> None:
+    """Raises OSError, also when not all of it could be written."""
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
+    try:
+        if os.pwrite(fd, content, 0) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        os.ftruncate(fd, len(content))
     finally:
         os.close(fd)
 

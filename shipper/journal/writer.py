@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Chunk = tuple[int, int, int, bytes]  # stream, wall_ns, mono_ns, data
 
 TIDY_SECONDS = 60.0
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # no inode or descriptor for another one
 GROWTH = 128  # of the next segment's facts frame: the six numbers in it become longer
 SETTLE_SECONDS = 0.5  # it writes out the whole file system
@@ -108,7 +107,7 @@ class JournalWriter:
             try:
                 writer._open_segment()
             except OSError as error:
-                if error.errno not in FULL or not writer._evict_one():
+                if error.errno not in runs.FULL or not writer._evict_one():
                     raise
                 writer._open_segment()
             try:
@@ -172,7 +171,7 @@ class JournalWriter:
         if self._segment_bytes < fits:  # files may be no larger: smaller groups, in further segments
             self.append(chunks)
             return
-        reason = "disk_full" if self.error and self.error.errno in FULL else "disk_error"
+        reason = "disk_full" if self.error and self.error.errno in runs.FULL else "disk_error"
         for stream, wall_ns, mono_ns, data in chunks:
             self._lose(stream, summarize(data, max_line), wall_ns, mono_ns, reason)
 
@@ -282,7 +281,7 @@ class JournalWriter:
                     self._limited = True
                     self._segment_bytes = min(self._segment_bytes, max(self._head + MIN_PIECE, self._size + written))
                     return False
-                if not evict or error.errno not in FULL:
+                if not evict or error.errno not in runs.FULL:
                     return False
                 if not (last and self._spend_reserve()) and not self._evict_one() and not self._start_afresh():
                     return False
@@ -452,7 +451,7 @@ class JournalWriter:
                 self._open_segment()
             except OSError as error:
                 self.error = error
-                if not evict or error.errno not in FULL or not (self._evict_one() or self._drop_left_behind()):
+                if not evict or error.errno not in runs.FULL or not (self._evict_one() or self._drop_left_behind()):
                     return False
             else:
                 return True

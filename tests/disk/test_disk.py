@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from shipper.delivery.commits import Committer
 from shipper.delivery.worker import Arguments, Worker
+from shipper.journal import runs
 from shipper.journal.cursor import CursorFile
+from shipper.journal.numbering import STDOUT
+from tests.delivery.delivery_helpers import MIB, begin_run, open_source, print_lines, raise_error
 from tests.disk.sick import FLOOD, STATUS, USER, WRITE_SLACK, Agent, Disk, account, as_user, disk, wrapped
 from tests.helpers import wait_until
 
@@ -199,6 +203,32 @@ def test_the_agent_goes_on_and_every_line_arrives_or_is_announced(case: Case, sa
         assert not found.arrived & found.lost
         assert case.lost <= set(found.announced) <= case.lost | case.maybe
         assert case.told or not found.said
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_a_full_disk_takes_the_lines_of_a_dead_run_and_not_the_word_of_them(kind: str) -> None:
+    with disk(kind) as sick:
+        directory = str(sick.path / "journal")
+        run = begin_run(directory)
+        print_lines(run, 1, 349)
+        os.close(run.lock_fd)  # killed
+        committer = Committer(raise_error)
+        source = open_source(run.path, committer, final=True)
+        source.accepted(source.take(100, MIB), 1)
+        assert committer.flush(5)
+        source.close()
+        sick.fill()
+        assert runs.make_room(directory, "", runs.used_bytes(directory) - 1, 0, 0, at_once=True)
+        assert os.path.isdir(run.path)
+        (segment,) = runs.list_segments(run.path)
+        assert not [name for name in os.listdir(run.path) if name.endswith(".new")]
+        assert os.stat(runs.segment_path(run.path, segment)).st_size < 1000
+        source = open_source(run.path, committer, final=True)
+        (part,) = source.take(100, MIB)
+        assert part.piece.gap is not None
+        gap = part.piece.gap
+        assert (gap.stream, gap.first_seq, gap.last_seq, gap.reason) == (STDOUT, 101, 349, "journal_full")
+        source.close()
 
 
 async def test_the_look_for_earlier_runs_waits_for_a_frozen_disk_beside_the_loop() -> None:
