@@ -7,7 +7,7 @@ What a line becomes:
   such a field (`agent.message`), and its JSON is the message; a line without any message is its own message. A time
   that is no moment or lies more than a day from the capture stays a field, as does a level that is none. `jobId`
   becomes `job_id` where that is free; errors and traces come under one name each (`fields`).
-- Anything else is text: broken JSON, JSON that is no object, NaN, a number beyond a double, objects nested too deep for
+- Anything else is text: broken JSON (but for what `loose` reads), JSON that is no object, objects nested too deep for
   the parser (1,024). Broken UTF-8 is replaced, escapes and control characters are cleaned away (`text`); level, time
   and name are those that it tells of in a known form (`formats`), else info and the capture's.
 - An empty line, or one of blanks or escapes only, is left out and counted in `skipped`.
@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from shipper.journal.numbering import STREAM_NAMES
+from shipper.lines import loose
 from shipper.lines.deep import json_text
 from shipper.lines.dialects import HINTS, lift
 from shipper.lines.events import NONE_LEFT, Events, Left, Record
@@ -539,7 +540,12 @@ def _parsed(work: _Work, places: list[int], lines: list[bytes]) -> tuple[list[in
             objects.append(orjson.loads(line))
             good.append(index)
         except ValueError:
-            work.records[index] = work.text(index, _text(work.lines[index]))
+            found = loose.loads(line)
+            if found is None:
+                work.records[index] = work.text(index, _text(work.lines[index]))
+            else:
+                objects.append(found)
+                good.append(index)
     return good, objects
 
 

@@ -97,7 +97,7 @@ def one(line: bytes) -> tuple[str, str, int, dict[str, Any]]:
         (b'{"msg":"{\\"host\\":\\"x\\"}"}', ('json: {"host":"x"}', "info", 0, {})),
         (b'{"message":" {\\"seq\\":1}","level":"INFO","timestamp":1795492800000}', ('json:  {"seq":1}', "info", 0, {})),
         (b'{"msg":"{\\"mine\\":1}"}', ('{"mine":1}', "info", 0, {})),
-        (b'{"host":"\xff"}', ('json: {"host":"\ufffd"}', "info", 0, {})),
+        (b'{"host":"\xff"}', ('json: {"host":"\ufffd"}', "info", 0, {"agent.host": "\ufffd"})),
         # Names of ours, also when the place that they are moved to is taken.
         (
             b'{"msg":"m","seq":9,"run":"r","agent.seq":1,"part":2,"skipped":3,"service":null,"@timestamp":"x"}',
@@ -119,11 +119,11 @@ def one(line: bytes) -> tuple[str, str, int, dict[str, Any]]:
         (b"nul\x00 and \x1b[31mcolour", ("nul and colour", "info", 0, {})),
         (b"\xff\xfe caf\xe9", ("\ufffd\ufffd caf\ufffd", "info", 0, {})),
         ("grün 🙂 漢".encode(), ("grün 🙂 漢", "info", 0, {})),
-        (b'{"a":NaN}', ('{"a":NaN}', "info", 0, {})),
-        (b'{"a":1e999}', ('{"a":1e999}', "info", 0, {})),
+        (b'{"a":NaN}', ('{"a":NaN}', "info", 0, {"a": "NaN"})),
+        (b'{"a":1e999}', ('{"a":1e999}', "info", 0, {"a": "1e999"})),
         (b'{"a":1', ('{"a":1', "info", 0, {})),
         (b'{"a":1} trailing', ('{"a":1} trailing', "info", 0, {})),
-        (b'{"a":"\\ud800"}', ('{"a":"\\ud800"}', "info", 0, {})),
+        (b'{"a":"\\ud800"}', ('{"a":"\\ud800"}', "info", 0, {"a": "?"})),
         (b"{", ("{", "info", 0, {})),
         (b"[1,2]", ("[1,2]", "info", 0, {})),
         (b'"text"', ('"text"', "info", 0, {})),

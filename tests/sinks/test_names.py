@@ -173,3 +173,53 @@ def test_a_text_at_the_providers_limit_is_cut_between_characters_and_marked(name
             assert message == whole
             assert body.truncated == 0
             assert over <= 0 or name != "newrelic"
+
+
+HARMLESS = {
+    "NaN": "NaN",
+    "-Infinity": "-Infinity",
+    "1e400": "1e400",
+    "123456789012345678901234567890": 1.2345678901234568e29,
+    "9" * 5000: "9" * 5000,
+    "18446744073709551615": 2**64 - 1,
+    '"\\ud800"': "?",
+    '"a\\u0000b"': "a\x00b",
+    '"\x01"': "\x01",
+    '1,"k":2,"k":3': 3,
+}
+
+
+@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("printed", HARMLESS, ids=lambda printed: printed[:20])
+def test_an_odd_value_costs_its_line_neither_level_nor_message(name: str, printed: str) -> None:
+    usual = b'{"message":"usual","level":"INFO"}'
+    line = f'{{"message":"m","level":"ERROR","k":{printed},"job_id":"AJ_1"}}'.encode()
+    before, event, after = received(name, usual, line, usual)
+    assert message_of(before) == message_of(after) == "usual"
+    assert message_of(event) == "m"
+    assert event.get("status", event.get("level", event.get("item.level"))) == "error"
+    assert event["job_id"] == "AJ_1"
+    expected = HARMLESS[printed]
+    if name == "sentry" and expected == 2**64 - 1:  # Relay's integers are signed
+        expected = str(expected)
+    assert event["k"] == expected
+
+
+@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("depth", [253, 300, 1000, 10_000])
+def test_nesting_of_any_depth_is_harmless(name: str, depth: int) -> None:
+    for opening, closing in (('{"a":', "}"), ("[", "]")):
+        line = f'{{"message":"m","k":{opening * depth}1{closing * depth}}}'
+        (event,) = received(name, line.encode())
+        assert message_of(event) in ("m", line)
+        assert depth > 1000 or message_of(event) == "m"
+        assert "1" in str(event)
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_pinos_host_name_does_not_take_the_hosts_place(name: str) -> None:
+    line = b'{"level":30,"time":1795492800000,"pid":7,"hostname":"vm","pid":7,"msg":"m"}'
+    (event,) = received(name, line)
+    assert (event["agent.hostname"], event["pid"]) == ("vm", 7)
+    assert "vm" not in (event.get("host"), event.get("hostname"), event.get("server.address"))
+    assert "worker-1" in (event.get("host"), event.get("hostname"))
