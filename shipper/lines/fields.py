@@ -31,6 +31,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from shipper.lines.problems import describe
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -127,7 +129,7 @@ def _errors(record: Record) -> None:
         text = record.get(name)
         if not _is_text(text):
             continue
-        if STACK not in record and "\n" in text and _describe(text):  # type: ignore[operator, arg-type]
+        if STACK not in record and "\n" in text and _described(text)[0]:  # type: ignore[operator, arg-type]
             record[STACK] = record.pop(name)
         elif record.get(MESSAGE, text) == text:
             del record[name]
@@ -187,9 +189,8 @@ def _may_be_stack(record: Record, name: str, text: str) -> bool:
 
 def _ship_once(record: Record, stack: str) -> None:
     """Completes kind and message of the error, and takes its stack out of the record's message."""
-    problem = _describe(stack)
-    if problem is not None:
-        for name, value in zip((KIND, MESSAGE), problem, strict=True):
+    if KIND not in record or MESSAGE not in record:
+        for name, value in zip((KIND, MESSAGE), _described(stack), strict=True):
             if value:
                 record.setdefault(name, value)
     message = record.get("message")
@@ -207,18 +208,13 @@ def _ship_once(record: Record, stack: str) -> None:
         record["message"] = rest
 
 
-_PYTHON_KIND = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)(?:: (.*))?", re.DOTALL)
-_NODE_KIND = re.compile(r"([A-Za-z_$][\w$.]*)(?: \[\w+\])?: (.*?)(?=\n[ \t]+at )", re.DOTALL)
-
-
-def _describe(stack: str) -> tuple[str, str] | None:
-    """Kind and message of the exception that a stack is of."""
-    if stack.startswith("Traceback "):
-        place = stack.find("\n", stack.rfind("\n ") + 1)
-        found = _PYTHON_KIND.fullmatch(stack[place + 1 :].rstrip()) if place >= 0 else None
-        return (found[1], found[2] or "") if found else None
-    found = _NODE_KIND.match(stack) or (_SHORT.fullmatch(stack) if "\n" not in stack else None)
-    return (found[1], found[2] or "") if found else None
+def _described(stack: str) -> tuple[str, str]:
+    """Kind and message of the exception that a stack is of; empty what it does not say."""
+    if "\n" in stack:
+        problem = describe(stack)
+        return (problem.kind, problem.message) if problem else ("", "")
+    found = _SHORT.fullmatch(stack)
+    return (found[1], found[2] or "") if found else ("", "")
 
 
 # -- traces ------------------------------------------------------------------------------------------------------
