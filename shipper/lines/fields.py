@@ -49,6 +49,7 @@ _STACKS = (
 )  # fmt: skip
 """First one that is one is `error.stack`."""
 _TEXTS = ("error", "err")
+_LOOKED_AT = 16_384  # characters at either end of a stack; reading what went wrong out of 256 KiB can take 0.2 s
 _PYTHONS = frozenset({"exc_info", "exc_text"})
 _MAY_BE_SHORT = frozenset(
     {"error.stack_trace", "error.stacktrace", "exception.stacktrace", "stacktrace", "stack_trace"}
@@ -211,6 +212,8 @@ def _ship_once(record: Record, stack: str) -> None:
 def _described(stack: str) -> tuple[str, str]:
     """Kind and message of the exception that a stack is of; empty what it does not say."""
     if "\n" in stack:
+        if len(stack) > 2 * _LOOKED_AT:  # kind and message stand at one of the ends
+            stack = stack[:_LOOKED_AT].rpartition("\n")[0] + "\n" + stack[-_LOOKED_AT:].partition("\n")[2]
         problem = describe(stack)
         return (problem.kind, problem.message) if problem else ("", "")
     found = _SHORT.fullmatch(stack)

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from shipper.lines.events import Record
     from shipper.sinks.base import Slice
 
-_CLASS = "error.class"
+_CLASS, _WORKER = "error.class", "worker_id"
 PATH = "/log/v1"
 LIMITS = Limits(max_events=2500, max_body_bytes=1_000_000, target_body_bytes=950_000)
 """No number of events is documented: 2,500 of the demo's lines make 0.7 MB. 950,000 is what New Relic's own senders aim
@@ -290,11 +290,20 @@ class NewRelicEncoder:
 
     def _logs(self, records: list[Record], levels: list[int], slots: list[orjson.Fragment]) -> list[dict[str, Any]]:
         may_stand, all_plain, room = self._harmless.issuperset, _PLAIN.issuperset, self._room
+        worker_may_stand = _WORKER not in self._special
         logs: list[dict[str, Any]] = []
         for record, level in zip(records, levels, strict=True):
             size = len(record)
             if (size == 3 or (size == 4 and "run" in record)) and "seq" in record:  # a line of text
                 attributes: dict[str, Any] = {"seq": record["seq"], "run": slots[level]}
+            elif (
+                size <= 5
+                and size == 4 + ("run" in record)
+                and "seq" in record
+                and record.get(_WORKER).__class__ is str
+                and worker_may_stand
+            ):  # one that `calls` put the worker's id into
+                attributes = {"seq": record["seq"], _WORKER: record[_WORKER], "run": slots[level]}
             else:
                 attributes = record.copy()
                 del attributes["message"], attributes["timestamp"]

@@ -102,6 +102,7 @@ OURS = frozenset({"worker_id", "agent_id", "server.address", ""})
 """Names of ours that are no other provider's; and the one that no provider can show."""
 PREFIX = "sentry."
 
+_WORKER = "worker_id"
 _NAMES = {KIND: "exception.type", MESSAGE: "exception.message", STACK: "exception.stacktrace"}
 _TRACES = (
     ("trace_id", "span_id"),
@@ -406,6 +407,10 @@ class Shapes:
             + _attributes({**always, "sentry.severity_number": number, "sentry.severity_text": name, **tags})[:-1]
             for level, (name, number) in zip(self._levels, SEVERITIES.values(), strict=True)
         ]
+        name = _WORKER
+        while name in reserved:
+            name = MOVED + name
+        self._worker = b',"%b":{"value":%%b,"type":"string"}' % name.encode()
         self._numbered = [head + b',"seq":{"value":' for head in self._heads]
 
     def rows(
@@ -421,13 +426,19 @@ class Shapes:
         expected: list[type] = []
         shapes, numbered = self._shapes, self._numbered
         time: Any = None
+        of: Any = None
         end = b""
         for record, level in zip(records, levels, strict=True):
-            length = len(record)
-            if (length == 3 or (length == 4 and "run" in record)) and "seq" in record:
-                if record["timestamp"] != time:  # lines of text that were read together have the same
-                    time = record["timestamp"]
-                    end = b"%b%b%d%b" % (_ENDS[int], _TIME, time, _NEXT)
+            worker = record.get(_WORKER)
+            if (
+                len(record) == 3 + ("run" in record) + (worker is not None)
+                and "seq" in record
+                and (worker is None or worker.__class__ is str)
+            ):
+                if record["timestamp"] != time or worker != of:  # lines of text that were read together have the same
+                    time, of = record["timestamp"], worker
+                    named = b"" if of is None else self._worker % orjson.dumps(clean(of))
+                    end = b"%b%b%b%d%b" % (_ENDS[int], named, _TIME, time, _NEXT)
                 values += record["message"], record["seq"]
                 between += numbered[level], end
                 continue

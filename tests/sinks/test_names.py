@@ -11,6 +11,7 @@ import pytest
 from shipper.config.registry import REGISTRY
 from shipper.journal.facts import Facts
 from shipper.lines.batch import Batch
+from shipper.lines.calls import Calls
 from shipper.lines.decoder import Decoder
 from shipper.sinks.base import Body, Sink
 from tests.bodies import Event, events_in
@@ -23,13 +24,16 @@ STACK = 'Traceback (most recent call last):\n  File "/app/a.py", line 3, in f\n 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def encoded(name: str, *lines: bytes, parts: dict[int, int] | None = None) -> Body:
+def sink_of(name: str) -> Sink:
     entry = next(entry for entry in REGISTRY if entry.name == name)
     module, _, attribute = entry.factory.partition(":")
     kind: type[Sink] = getattr(importlib.import_module(module), attribute)
-    events = Decoder().decode(Batch(1, list(lines), 1, [(0, NOW_MS * 10**6)], parts or {}))
-    environ = variables("http://127.0.0.1:9", {name})
-    return kind.from_env(environ).encoder(FACTS)([(events, 0, events.count)], NOW_MS)
+    return kind.from_env(variables("http://127.0.0.1:9", {name}))
+
+
+def encoded(name: str, *lines: bytes) -> Body:
+    events = Decoder().decode(Batch(1, list(lines), 1, [(0, NOW_MS * 10**6)], {}))
+    return sink_of(name).encoder(FACTS)([(events, 0, events.count)], NOW_MS)
 
 
 def received(name: str, *lines: bytes) -> list[Event]:
@@ -223,3 +227,32 @@ def test_pinos_host_name_does_not_take_the_hosts_place(name: str) -> None:
     assert (event["agent.hostname"], event["pid"]) == ("vm", 7)
     assert "vm" not in (event.get("host"), event.get("hostname"), event.get("server.address"))
     assert "worker-1" in (event.get("host"), event.get("hostname"))
+
+
+WORKER = {"datadog": "worker_id", "cloudwatch": "worker_id", "newrelic": "worker_id", "sentry": "agent.worker_id"}
+
+
+@pytest.mark.parametrize("name", SINKS)
+@pytest.mark.parametrize("tags", [(), (("worker_id", "t"),)])
+def test_the_workers_id_arrives_with_lines_of_every_kind(name: str, tags: tuple[tuple[str, str], ...]) -> None:
+    lines = [
+        b"text", b"later", b'{"message":"m","level":"INFO","timestamp":"2026-11-24T04:00:00+00:00"}', b"\xff",
+        b'{"message":"m","worker_id":"own"}', b'{"message":"m","worker_id":{"a":1}}', b'{"message":"m","worker_id":5}',
+    ]  # fmt: skip
+    events = Decoder().decode(Batch(1, lines, 1, [(0, NOW_MS * 10**6), (1, (NOW_MS + 1) * 10**6)], {}))
+    without = Decoder().decode(Batch(1, lines, 1, [(0, NOW_MS * 10**6), (1, (NOW_MS + 1) * 10**6)], {}))
+    Calls('A"W\\').follow(events)
+    sink = sink_of(name)
+    facts = Facts("0123456789abcdef", "worker-1", "agent-1", "svc", tags, (), 262_144, 0, "python")
+    for _ in range(2):  # the second time with what the first one left in the records
+        made, plain = (
+            events_in(name, sink.encoder(facts)([(some, 0, 2), (some, 2, some.count)], NOW_MS).data)
+            for some in (events, without)
+        )
+        key = WORKER[name]
+        if tags:
+            key = {"newrelic": "agent.worker_id", "sentry": "agent.worker_id"}.get(name, key)
+        assert [event[key] for event in made[:5]] == ['A"W\\'] * 4 + ["own"]
+        for event, other in zip(made[:4], plain, strict=False):
+            assert {field: value for field, value in event.items() if field != key} == other
+        assert made[4:] == plain[4:]
