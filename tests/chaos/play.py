@@ -134,8 +134,17 @@ class _Life:
 
 
 class Play:
+    """``drain``: how long an end is delayed at most; a fault that is not over by then lasts as long."""
+
     def __init__(
-        self, seed: int, rate: float, place: Path, journal: Path, bound: str, say: Callable[[str], None]
+        self,
+        seed: int,
+        rate: float,
+        place: Path,
+        journal: Path,
+        bound: str,
+        say: Callable[[str], None],
+        drain: str = "20s",
     ) -> None:
         self._seed = seed
         self._rate = rate
@@ -143,6 +152,7 @@ class Play:
         self._journal = journal
         self._bound = bound
         self._say = say
+        self._drain = drain
         self._lives: list[_Life] = []
         self._wrapper: Wrapper | None = None
         self._urls: dict[str, str] = {}
@@ -188,7 +198,7 @@ class Play:
         self._look_at_dead_runs(self._lives)
         life = _Life(self._place, len(self._lives), self._seed, self._rate)
         self._lives.append(life)
-        self._wrapper = self._wrap(life.command, self._place / f"life-{len(self._lives)}", "20s")
+        self._wrapper = self._wrap(life.command, self._place / f"life-{len(self._lives)}", self._drain)
         wait_until(lambda: life.record.exists() and self._live_run(), 20, "a start")
         life.path = self._live_run()
 

@@ -40,7 +40,7 @@ def test_every_line_of_a_short_story_came_or_was_announced_at_every_sink(tmp_pat
     told: list[str] = []
     acts = tell(SEED, 15.0, ALL)
     assert {act.what for act in acts} >= HARM
-    outcome = Play(SEED, 400.0, tmp_path, tmp_path / "journal", "16MiB", told.append).play(acts, 15.0)
+    outcome = Play(SEED, 400.0, tmp_path, tmp_path / "journal", "16MiB", told.append, "4s").play(acts, 15.0)
     assert outcome.faults == [], told
     assert outcome.runs == 3
     assert outcome.looks > 0
