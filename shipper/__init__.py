@@ -23,7 +23,8 @@ Two processes and one file format between them. A line's way from pipe to provid
 Beside that way:
 
     __main__.py   argv in, exit status out; imports what a command needs and no more
-    commands/     logs and status: show what the journal and the run's files hold. Standard library only
+    commands/     logs and status: show what the journal and the run's files hold; build: keeps what a build step
+                  prints. Standard library only
     check/        asks each provider whether it would take a line, and says what is wrong with what
     sandbox/      the providers' intakes on this machine, with a page that shows what arrives
     config/       the environment, read once; every mistake in it becomes a sentence. Standard library only

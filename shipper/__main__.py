@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 USAGE = 64
 SOFTWARE = 70
 
-COMMANDS = ("run", "logs", "tail", "status", "check", "sandbox", "help")
+COMMANDS = ("run", "logs", "tail", "status", "check", "build", "sandbox", "help")
 OPTIONS = ("--help", "-h", "--version")
-LATER = ("build",)
-"""Commands that the design fixes and this version does not have."""
-
 HELP = """\
 usage: shipper COMMAND [ARG...]
 
@@ -32,6 +29,7 @@ commands
                           time, stream, level, job or expression
   tail                    another name for logs
   status [-w] [--json]    what was captured, what each provider has of it, and what keeps the rest
+  build [--] CMD [ARG...] run CMD as a build step and keep its output, which logs --log-type=build shows
   check [--json]          which providers are on, where each would send, and what each answers to a test line
   sandbox                 the providers' intakes on this machine, with a page that shows what arrives
   help                    this text; COMMAND --help says more about one
@@ -54,6 +52,7 @@ variables of `run`
 
 exit status
   run: the agent's own; 128+N when signal N ended it, 127 when CMD is not found, 126 when it cannot be run.
+  build: that of CMD, as with run.
   check: 0 when every provider that is on took the test line and no variable is wrong, else 1.
   all: 64 wrong command line, 70 a fault of shipper's own, 130 Ctrl-C.
 """
@@ -147,6 +146,10 @@ def _other(arguments: list[str]) -> int:
         from shipper.commands.logs import main as logs
 
         return logs(rest)
+    if command == "build":
+        from shipper.commands.build import main as build
+
+        return build(rest, _received_environment())
     if command == "status":
         from shipper.commands.status import main as status
 
@@ -184,8 +187,6 @@ def _help() -> str:
 
 
 def _what_was_meant(word: str) -> str:
-    if word in LATER:
-        return f"this version has no {word} yet; it has {', '.join(COMMANDS)}."
     from difflib import get_close_matches
 
     kind, known = ("option", OPTIONS) if word.startswith("-") else ("command", COMMANDS)

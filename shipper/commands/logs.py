@@ -40,6 +40,7 @@ examples:
   shipper logs --since 10m --job AJ_x8   one call's lines of the last ten minutes
   shipper logs --since 14:00 --until 14:05 --json
   docker exec CONTAINER shipper logs -n 1000 | grep ERROR
+  docker run --rm --entrypoint shipper IMAGE logs --log-type=build
 
 Lines of stdout and stderr come in the order in which they were read, unmasked, as `docker logs` shows them: in a pipe,
 or with --raw, the agent's bytes; on a terminal coloured by level and stream, JSON lines as time, level, name, message
@@ -50,14 +51,22 @@ Times are the container's: 10m, 2h, 1d (ago), 14:05, 2026-12-01, 2026-12-01T14:0
 lines since then. What shipper itself has to say goes to stderr. Of several runs in the journal, as of containers that
 share a volume, it is the newest that lives.
 
-exit status: 0; 1 when there is no journal to show; 64 wrong option; 130 Ctrl-C.
+A build log is what `shipper build` kept, whole unless -n is given.
+
+exit status: 0; 1 when there is nothing to show; 64 wrong option; 130 Ctrl-C.
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     environ = os.environ
     directories = candidates(load(environ).directories)
+    if options.log_type == "build":
+        for name in ("follow", "since", "until", "stream", "level", "job", "grep", "json"):
+            if getattr(options, name):
+                parser.error(f"--{name} is not for a build log")
+        return show_build(directories, options.lines)
     run = newest_run(directories)
     if run is None:
         say(nothing_to_show(directories))
@@ -91,8 +100,21 @@ def _parser() -> Parser:
     add("--json", action="store_true", help="one JSON object a line: time, level, stream, message, seq and its fields")
     add("--raw", action="store_true", help="the agent's bytes, on a terminal too")
     add("--no-color", action="store_true", help="no colours (nor with NO_COLOR set, or in a pipe)")
-    add("--log-type", choices=("runtime", "deploy"), default="runtime", help="deploy is another name for runtime")
+    add("--log-type", choices=("runtime", "deploy", "build"), default="runtime", help="which log (deploy is runtime's)")
     return parser
+
+
+def show_build(directories: Sequence[str], count: int | None) -> int:
+    """The newest version's steps."""
+    from shipper.commands import buildlog
+
+    places = buildlog.places(os.environ, directories)
+    steps = buildlog.newest_version(places)
+    if not steps:
+        say(buildlog.nothing_to_show(places))
+        return 1
+    buildlog.show(steps, count, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    return 0
 
 
 def _count(text: str) -> int:

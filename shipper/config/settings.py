@@ -126,6 +126,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         return None if value is None else int(value)
 
     _choice(environ, "SHIPPER_SENTRY_EVENTS", (OFF,), problems)  # what it says is the sink's
+    _build_dir(environ, problems)  # `shipper build` takes it from there
     mask, mask_off = _mask(environ, problems)
     settings = Settings(
         service=clean(environ.get("SHIPPER_SERVICE", "")) or ACTING["SHIPPER_SERVICE"].default,
@@ -318,6 +319,14 @@ def _sinks(environ: Mapping[str, str], problems: list[Problem]) -> tuple[str, ..
                 )
             )
     return sinks
+
+
+def _build_dir(environ: Mapping[str, str], problems: list[Problem]) -> None:
+    name = "SHIPPER_BUILD_DIR"
+    text = _get(environ, name)
+    if text and not text.startswith("/"):
+        what = f"{name} is {quoted(text)}, allowed is a path that begins with /: the default places are used"
+        problems.append(Problem(name, what))
 
 
 def _directories(environ: Mapping[str, str], problems: list[Problem]) -> tuple[str, ...]:

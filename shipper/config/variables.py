@@ -60,14 +60,12 @@ ACTING = {
     "SHIPPER_ORPHAN_TIMEOUT": Variable("1h", "longest time that a worker left behind by the agent's command is kept"),
     "SHIPPER_FAILED_STATUS": Variable("", "status to end with when a LiveKit worker had failed and ended with 0"),
     "SHIPPER_CPU": Variable("10%", "the forwarding's share of the CPU quota while the agent runs"),
+    "SHIPPER_BUILD_DIR": Variable("", "where build logs lie; else /usr/share/shipper/build, else in SHIPPER_DIR"),
+    "SHIPPER_BUILD_VERSION": Variable("", "which steps of `shipper build` belong together"),
     "SHIPPER_MAX_LINE": Variable("256KiB", "a longer line is split and marked"),
 }
 
-LATER = (
-    "SHIPPER_METRICS",
-    "SHIPPER_BUILD_DIR",
-    "SHIPPER_BUILD_VERSION",
-)
+LATER = ("SHIPPER_METRICS",)
 """Variables that the design fixes and this version does not act on."""
 
 PREFIX = "SHIPPER_"
