@@ -8,6 +8,6 @@ Reading order: batch (what comes in), events (what goes out), joining (which lin
 wrong in one), masking (takes secrets out before anything else sees the lines), decoder (the way), text (cleaned for a
 page), times, levels and names (its tables), formats and dialects (what text and JSON of each logger tell), fields
 (errors and traces under one name each), calls (what lines before tell of the call of a line), filters (what is left
-out or taken out); loose reads JSON that is none by the letter, plain is the way of last resort; crash and tracebacks are
-for an issue tracker.
+out or taken out); loose reads JSON that is none by the letter, plain is the way of last resort; crash and tracebacks
+are for an issue tracker.
 """
