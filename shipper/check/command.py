@@ -13,8 +13,11 @@ import orjson
 from shipper.check import place
 from shipper.check.probe import TIMEOUT, probe
 from shipper.check.report import GOOD, NEUTRAL, Report, facts_of, half_set, not_enabled, printed, who
+from shipper.config.needles import hide
+from shipper.config.problems import Problem
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
+from shipper.lines.filters import make
 from shipper.messages import say
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         text = orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2).decode() + "\n"
     else:
         text = printed(report, ascii_only=not _shows_marks(), colour=_shows_colour())
-    _write(text)
+    _write(hide(os.environ, text))
     status = 0 if report.good else 1
     if report.timed_out:
         # A thread may still wait for a name server, and the interpreter would wait for it (up to a minute).
@@ -86,6 +89,8 @@ def check(environ: Mapping[str, str], timeout: float = TIMEOUT) -> Report:
     settings = load(environ)
     problems = list(settings.problems)
     problems += half_set(environ, settings, problems)
+    patterns = make(0, settings.exclude, settings.redact, settings.pii)[1]
+    problems += [Problem(variable, hide(environ, sentence)) for variable, sentence in patterns]
     where = place.find(settings.directories, settings.journal_max_bytes)
     source = who(environ, problems, where.facts)
     facts = facts_of(environ, settings, source, where.facts)

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 NOT_STARTED = "not_started"
 STATES = ("well", "waiting", "parked", "left_out", "journal")
+CHANGED = ("masked", "redacted", "pii")
 TITLES = {entry.name: entry.title for entry in REGISTRY}
 
 
 class SinkFigures:
-    """One sink's, by its cursor ``values``; None: it never got up. ``dropped``: lines by reason; times are wall, in ns,
-    0 for none; ``lag`` is seconds, as is ``clock_off``: that our clock is ahead of the provider's, 0 for little.
-    Captured are ``delivered``, ``filtered``, ``dropped`` and ``pending``."""
+    """One sink's, by its cursor ``values``; None: it never got up. ``dropped``, ``left_out``: lines by reason;
+    ``changed``: places in lines, by what was done; times are wall, in ns, 0 for none; ``lag`` is seconds, as is
+    ``clock_off``: that our clock is ahead of the provider's, 0 for little. Captured are ``delivered``, ``filtered``,
+    ``dropped`` and ``pending``."""
 
     def __init__(
         self, name: str, values: dict[str, Any] | None, captured: Captured, *, dead: bool, now_ns: int
@@ -43,7 +45,11 @@ class SinkFigures:
         self.delivered = counters.get("delivered", 0)
         self.repeats = counters.get("repeats", 0)
         self.retried = counters.get("retried", 0)
-        self.filtered = counters.get("empty", 0)
+        # "empty" by itself: as an earlier version noted it
+        left_out = values.get("left_out") or {"empty": counters.get("empty", 0)}
+        self.left_out = {str(reason): int(lines) for reason, lines in left_out.items()}
+        self.filtered = sum(self.left_out.values())
+        self.changed = {name: counters.get(name, 0) for name in CHANGED}
         self.dropped = {str(reason): int(lines) for reason, lines in values.get("dropped", {}).items()}
         self.complete = bool(values.get("complete"))
         self.pending = 0

@@ -23,10 +23,11 @@ REFRESH_SECONDS = 1.0
 
 EPILOG = """\
 Reads the files of the newest run that lives, else of the newest: works in `docker exec` beside a running agent and
-after its end. pending: captured, and nothing was done with it yet. filtered: empty lines, which are not sent. repeats:
-sent once more after an attempt of which nobody can tell whether it was accepted. retried: attempts that failed and were
-followed by another. rejected: lines that the provider will never take. lag: age of the oldest pending line. For each
-sink captured = delivered + filtered + rejected + dropped + pending (in --json dropped holds those rejected).
+after its end. pending: captured, and nothing was done with it yet. filtered: lines that are not sent, empty ones and
+those that SHIPPER_LEVEL and SHIPPER_EXCLUDE keep back. repeats: sent once more after an attempt of which nobody can
+tell whether it was accepted. retried: attempts that failed and were followed by another. rejected: lines that the
+provider will never take. lag: age of the oldest pending line. For each sink captured = delivered + filtered + rejected
++ dropped + pending (in --json dropped holds those rejected).
 
 --json prints one object (with -w one a line, each second); names and meanings of these fields do not change:
   run, directory, host, source, service, started (UTC)
@@ -37,8 +38,9 @@ sink captured = delivered + filtered + rejected + dropped + pending (in --json d
   journal_bytes
   sinks     a list: name, title, state: well, waiting (for another attempt), parked (its secret is refused), left_out
             (memory does not hold it), journal (which cannot be read), not_started; until (UTC, the next attempt)
-            or null; delivered, filtered, pending, repeats, retried, rejected (lines, but for retried); dropped:
-            lines by reason, those rejected among them; lag_seconds; complete: all is delivered, and nothing
+            or null; delivered, filtered, pending, repeats, retried, rejected (lines, but for retried); left_out:
+            those filtered, by reason; dropped: lines by reason, those rejected among them; masked, redacted, pii:
+            places in lines that were changed on the way; lag_seconds; complete: all is delivered, and nothing
             follows; last_error, last_error_at (UTC), or null; clock_off_seconds: that this machine's clock is
             ahead of the provider's, 0 while that is under 5 minutes
   earlier   runs and lines of earlier starts that are not delivered yet
@@ -169,11 +171,13 @@ def _as_json(figures: Figures, indent: int | None = None) -> str:
                 "until": _utc(sink.until_ns),
                 "delivered": sink.delivered,
                 "filtered": sink.filtered,
+                "left_out": sink.left_out,
                 "pending": sink.pending,
                 "repeats": sink.repeats,
                 "retried": sink.retried,
                 "rejected": sink.rejected,
                 "dropped": sink.dropped,
+                **sink.changed,
                 "lag_seconds": round(sink.lag, 3),
                 "complete": sink.complete,
                 "last_error": sink.error or None,
@@ -227,6 +231,12 @@ def _as_text(figures: Figures) -> str:
         out += ["", "dropped lines"]
         out += _aligned(
             [(title, ", ".join(f"{why} {n:,}" for why, n in reasons.items())) for title, reasons in dropped]
+        )
+    changed = [(sink.title, {name: n for name, n in sink.changed.items() if n}) for sink in figures.sinks]
+    if any(places for _, places in changed):
+        out += ["", "changed on the way, places in lines"]
+        out += _aligned(
+            [(title, ", ".join(f"{what} {n:,}" for what, n in places.items())) for title, places in changed if places]
         )
     errors = [sink for sink in figures.sinks if sink.error]
     if errors:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shipper.config.budget import QUEUE_BYTES, WINDOW_BYTES
 from shipper.journal import ending
+from shipper.journal.facts import Facts
 from shipper.journal.notes import read_note
 from shipper.journal.numbering import STDOUT, STREAM_NAMES
 from shipper.journal.reader import End, Gap, Lines, RunReader, State
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from shipper.delivery.trial import Trial, Window
-    from shipper.journal.facts import Facts
     from shipper.journal.notes import Note
     from shipper.lines.filters import Filters
     from shipper.lines.masking import Masker
@@ -190,7 +190,7 @@ class Feed:
         self._kept: OrderedDict[tuple[int, ...], tuple[list[Piece], State, Context]] = OrderedDict()
         self.run = run
         self._name = os.path.basename(run)
-        self.facts = self._reader.facts
+        self.facts = self._reader.facts if masker is None else _masked(self._reader.facts, masker)
         self.dead = False  # its wrapper is gone: nothing will be appended any more
         self.end: End | None = None  # the agent's end, once it was read: nothing follows
         self.hurried = False  # the drain has begun: nothing is held where the journal ends
@@ -440,6 +440,22 @@ def key_of(run: str) -> bytes:
     except OSError:
         return os.urandom(KEY_BYTES)
     return key
+
+
+def _masked(facts: Facts, masker: Masker) -> Facts:
+    """A secret may have been given to a variable of ours that is none: SHIPPER_TAGS, say."""
+    shown = masker.text
+    return Facts(
+        run=facts.run,
+        host=shown(facts.host),
+        source=shown(facts.source),
+        service=shown(facts.service),
+        tags=tuple((shown(key), shown(value)) for key, value in facts.tags),
+        sinks=facts.sinks,
+        max_line=facts.max_line,
+        started_ns=facts.started_ns,
+        agent=shown(facts.agent),
+    )
 
 
 class _Reading:

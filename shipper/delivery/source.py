@@ -35,7 +35,7 @@ CALLS_OWED = 4
 
 COUNTERS = (
     "delivered", "events", "moved", "repeats", "requests", "retried", "sent_bytes", "truncated",
-    "masked", "redacted", "hidden",
+    "masked", "redacted", "pii",
 )  # fmt: skip
 
 

@@ -74,6 +74,7 @@ def main() -> int:
     arguments = Arguments(sys.argv[1:])
     try:
         worker = Worker(arguments, os.environ)
+        messages.mask_with(worker.shown)
         asyncio.run(worker.run())
     except Exception as error:  # noqa: BLE001 (the supervisor starts it again; a traceback helps no user)
         if not arguments.restarts:
@@ -91,7 +92,6 @@ class Worker:
         self._settings: Settings = load(environ)
         self._say = messages.say
         self._masker = Masker(self._secrets(), tokens=not self._settings.mask_off)
-        messages.mask_with(self._shown)
         self._filters = self._make_filters()
         self._container = Container()
         self._limit = self._container.memory_limit_bytes()
@@ -177,7 +177,7 @@ class Worker:
     def _secrets(self) -> tuple[str, ...]:
         return needles(self._environ, self._settings.mask, off=self._settings.mask_off)
 
-    def _shown(self, text: str) -> str:
+    def shown(self, text: str) -> str:
         """A sentence of ours without secrets."""
         return self._masker.text(hide(self._environ, text))
 
@@ -193,7 +193,7 @@ class Worker:
                 "(SHIPPER_EXCLUDE and SHIPPER_REDACT are Python's expressions); install google-re2"
             )
         for sentence in sentences if not self._arguments.restarts else ():
-            self._say(sentence)
+            self._say(self.shown(sentence))
         return filters
 
     def _builder(self, entry: SinkEntry) -> Callable[[], Sink]:
@@ -346,6 +346,7 @@ class Worker:
             self._tell_damage(adopter)
             if await self._disk_moves():
                 adopter.look()
+                self._masker.learn(self._secrets())  # a file may hold another one by now
 
     async def _disk_moves(self) -> bool:
         """Once the journal's disk can be written; it may be frozen, and `Adopter.look` writes.

@@ -641,7 +641,7 @@ def changed_since(
     after = counted(masker, filters)
     if after == before:
         return None
-    names = ("masked", "redacted", "hidden")
+    names = ("masked", "redacted", "pii")
     return {name: new - old for name, new, old in zip(names, after, before, strict=True) if new > old}
 
 

@@ -49,7 +49,7 @@ class Events:
     left             lines left out directly before an event, by its index; only where there are any
     trailing         lines left out after the last event, which the stream's next event has to carry
     floor_ms         no event is older than this; the oldest one may be younger by `times.SPREAD_MS`
-    changes          how often something was masked, redacted or hidden, by these names; not in what was left out
+    changes          how often something was masked, redacted or was personal, as `masked`, `redacted`, `pii`
     ceiling_ms       no event is newer than this; the newest one may be older by `times.NEAR_MS`
     """
 

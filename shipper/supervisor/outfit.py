@@ -80,8 +80,11 @@ class Outfit:
             started_ns=self._agent.started_ns,
             agent=os.path.basename(self._agent.command[0]),
         )
-        for problem in problems:
-            messages.say(problem.message)
+        if problems:
+            from shipper.config.needles import hide
+
+            for problem in problems:
+                messages.say(hide(os.environ, problem.message))
         return facts
 
 

@@ -582,3 +582,14 @@ async def test_a_fault_of_ours_is_told_without_what_it_holds() -> None:
 async def test_a_library_that_is_missing_is_named() -> None:
     found = await tried("shipper.sinks.nowhere:Nothing")
     assert "Stub cannot be used here (ModuleNotFoundError: No module named 'shipper.sinks.nowhere')" in found.message
+
+
+def test_a_pattern_that_is_none_is_a_wrong_variable_and_no_secret_is_shown_of_it(directory: Path) -> None:
+    environ = {"SHIPPER_EXCLUDE": "(", "SHIPPER_REDACT": "a\n(?<=x)", "SHIPPER_SINKS": "none"}
+    report = check({**environ, "SHIPPER_DIR": str(directory)})
+    assert [problem.variable for problem in report.problems] == ["SHIPPER_EXCLUDE", "SHIPPER_REDACT"]
+    assert not report.good
+    secret = "0123456789abcdef("
+    report = check({"SHIPPER_EXCLUDE": f"(?<={secret}", "A_KEY": secret, "SHIPPER_DIR": str(directory)})
+    (problem,) = report.problems
+    assert secret not in problem.message
