@@ -39,7 +39,7 @@ SAY_AGAIN_SECONDS = 600.0
 AGAIN, SHORT = 75, 76  # statuses of its end: as delivery.worker has them
 LONGEST_OOM_DELAY = 60.0  # a start costs 0.4 s of CPU
 MIB = 1 << 20
-LEAST_BYTES = 26 * MIB  # config.budget's, which is not imported here
+LEAST_BYTES = 53 * MIB // 2  # config.budget's, which is not imported here
 ROOM_SECONDS = 2.0  # how often it is looked whether there is room again
 OOM_SCORE_ADJ = b"1000"
 LOOK_SECONDS, LOOKS = 10.0, 3  # each wakes a worker that has nothing to do, for some 0.2 ms
@@ -326,7 +326,7 @@ class Worker:
             self._no_room_said = True
             messages.say(
                 f"the container's memory limit of {limit // MIB} MiB leaves no room beside the agent for the process "
-                f"that forwards the lines, which needs {LEAST_BYTES // MIB} MiB: they wait in the journal, whose "
+                f"that forwards the lines, which needs {-(-LEAST_BYTES // MIB)} MiB: they wait in the journal, whose "
                 "oldest are dropped when it is full, until there is."
             )
         return False
