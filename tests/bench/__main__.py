@@ -29,6 +29,7 @@ FIGURES = (
     "backlog",
     "rate",
     "fleet",
+    "masking",
     "containers",
 )
 

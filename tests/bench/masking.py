@@ -1,0 +1,60 @@
+"""What masking adds to a line, with a few secrets and with many, against the reference loop over the same lines.
+
+Windows and reference are those of bench_lines; nothing in the lines is to be masked, as in nearly all of an agent's.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+from base64 import b64encode
+from pathlib import Path
+
+from shipper.lines.masking import HIDDEN, Masker
+from tests.bench.bench_lines import LINES, reference, restamped, sample_lines, windows
+from tests.bench.common import TIMES, BenchError, Row, in_turn, ratios
+
+TARGET = 0.35
+FEW, MANY = 4, 64
+
+
+def measure(quick: bool) -> list[Row]:
+    data = list(windows(restamped(sample_lines([Path(__file__).parents[2] / "demo" / "lines"]))))
+    cut = [window.split(b"\n") for window in data]
+    few, many = (Masker(map(secret, range(count))) for count in (FEW, MANY))
+    for masker in (few, many):
+        if masker.mask([b"it is " + secret(FEW - 1).encode()]) != [b"it is " + HIDDEN]:
+            raise BenchError("nothing is masked")
+    gc.freeze()
+    gc.disable()
+    try:
+        values = in_turn(
+            3 if quick else 15,
+            reference=lambda: reference(data)[0] / LINES * 1e6,
+            few=lambda: masking(few, cut),
+            many=lambda: masking(many, cut),
+        )
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    return [
+        Row(f"masking with {FEW} secrets, against the reference loop", ratios(values["few"], values["reference"]),
+            TIMES, TARGET),
+        Row(f"masking with {MANY} secrets", ratios(values["many"], values["reference"]), TIMES, TARGET),
+        Row(f"masking with {FEW} secrets, a line", values["few"], "µs", None, 3),
+        Row(f"masking with {MANY} secrets, a line", values["many"], "µs", None, 3),
+    ]  # fmt: skip
+
+
+def secret(number: int) -> str:
+    """As random as a key, and the same each time."""
+    return b64encode(hashlib.sha256(b"%d" % number).digest()).decode()
+
+
+def masking(masker: Masker, cut: list[list[bytes]]) -> float:
+    """us a line."""
+    began = time.perf_counter()
+    for lines in cut:
+        masker.mask(lines)
+    return (time.perf_counter() - began) / LINES * 1e6
