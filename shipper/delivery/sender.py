@@ -536,8 +536,8 @@ class Sender:
             return refusal
         for seconds in INSIST_SECONDS:
             wait = seconds * random.uniform(0.8, 1.2)  # noqa: S311 (as in _park)
-            if self._deadline is not None and self._clock.monotonic() + wait >= self._deadline:
-                break
+            if self._deadline is not None and self._clock.monotonic() + 4 * wait >= self._deadline:
+                break  # what is behind it is to arrive, too
             await self._sleep(wait)
             refusal = await self._offer(source, parts, [])
             if refusal is None:

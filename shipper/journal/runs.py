@@ -529,8 +529,8 @@ def _replace_by_stub(run: str, index: int, size: int) -> int:
                 os.unlink(path + ".new")
             if error.errno not in FULL:
                 return size
-            _write(old, 0, stub)
-            os.rename(old, path)
+            os.rename(old, path)  # first: whoever stood in it then finds it gone, rather than shorter
+            _write(path, 0, stub)
             return len(stub)
         return len(stub) + _unlink(run, index, size)
     except OSError:

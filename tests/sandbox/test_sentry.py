@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from shipper.sandbox.faults import Fault
 from shipper.sandbox.intake import Answer, RefusedError, Request, Unpacked
+from shipper.sandbox.ledger import Ledger
 from shipper.sandbox.sentry import Sentry
 
 SENTRY = Sentry()
@@ -448,6 +449,19 @@ def test_a_line_of_shippers_arrives_under_the_names_that_sentry_shows() -> None:
         "place": {"project": "42", "item": "log"},
         "trace_id": TRACE,
     }
+
+
+def test_empty_lines_before_a_loss_are_explained_by_the_event_that_tells_of_it() -> None:
+    texts = {"run": "r", "stream": "stdout", "logger": "shipper"}
+    numbers = {"lost": 3, "first_seq": 3, "last_seq": 5, "skipped": 2}
+    attributes: dict[str, Any] = {name: {"value": value, "type": "string"} for name, value in texts.items()}
+    attributes |= {name: {"value": value, "type": "integer"} for name, value in numbers.items()}
+    unpacked = take(request(envelope(logs(log(attributes=attributes)))))[1]
+    ledger = Ledger()
+    ledger.take(unpacked.kept(), unpacked.shared, 0)
+    (stream,) = ledger.streams()
+    assert list(stream.seen.pairs()) == [(1, 3)]
+    assert list(stream.announced.pairs()) == [(3, 6)]
 
 
 EVENT = {
