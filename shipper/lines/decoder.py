@@ -67,7 +67,7 @@ _MAX_PLANS = 1024
 _MAX_PLAN_NAMES = 64  # an object with more names gets no plan kept: they would be one line's alone
 
 _BRACE, _SPACE, _CR, _DELETE = b"{ \r\x7f"
-_NO_JOB = frozenset(JOB_NAMES).isdisjoint
+_as_they_are = (CLAIMED | set(JOB_NAMES)).isdisjoint
 _MAY_BE_ANYTHING = frozenset({"message", "msg"})  # the others are a message only where they are text
 
 _TEXT, _OBJECT, _ODD, _PIECE, _EMPTY, _JOINED = range(6)
@@ -259,7 +259,7 @@ class Decoder:
             except KeyError:
                 pass
         if fields:
-            if not CLAIMED.isdisjoint(fields) or not _NO_JOB(fields):
+            if not _as_they_are(fields):
                 plan = self._plan(tuple(fields))
                 for own, free in plan.moves:
                     fields[free] = fields.pop(own)
@@ -481,7 +481,8 @@ def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
                 lines[index] = bare
             else:
                 kinds[index] = _TEXT
-                lines[index] = line.strip(b"\r")
+                if line[-1] == _CR or line[0] == _CR:
+                    lines[index] = line.strip(b"\r")
     texts = list(itertools.compress(lines, kinds.translate(_IS_TEXT)))
     cleaned = clean_lines(texts)
     if cleaned is not texts:

@@ -56,9 +56,10 @@ _UPPER = (
 )
 _WORD = "[A-Za-z]{3,9}+"
 """What a level may be in, where anything else may stand too: looked up in `_TOKENS`."""
-_NAME = r"[\w.<>$@/-]+(?:::?[\w.<>$@/-]+)*+"
-_TITLE = r"(?!\w*(?:Error|Exception|Warning)\b)"
-"""An exception's name before a colon is no logger's."""
+_NAME = r"[\w.<>$@/-]++(?:::?[\w.<>$@/-]++)*+"
+_TITLES = ("Error", "Exception", "Warning")
+"""With these ends a name before a colon is an exception's, no logger's."""
+_NO_TITLE = rf"(?!\w*(?:{'|'.join(_TITLES)})\b)"
 _MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _ISO = r"[\d/-]{10}[T\ ][\d:]{8}(?:[.,]\d{1,9})?(?:Z|~?[+-]\d\d:?\d\d|~UTC)?"
 _CLOCK = r"[\d:]{8}(?:[.,]\d{1,9})?|[\d:]{4,8}[AP]M"
@@ -90,14 +91,16 @@ _BEHIND = rf"""
     (?: (?: ~*[-|:]~* | ~+ | (?<=\t) )
         (?: \d+~---~ (?: \[ [^]\n]{{0,80}} \] ~* ){{1,3}} (?=\w) )?             # Spring
         (?: \[ ~* (?P<boxed> {_NAME} ) ~* \]
-          | {_TITLE} (?P<named> {_NAME} ) (?: ~-~ | ~*:(?= ~ | $ ) | \t ) )
+          | (?P<named> {_NAME} ) (?: ~-~ | ~*:(?= ~ | $ ) | \t ) )
     )?
 """
 """A logger's name that follows the level."""
 
 _TIMED = _pattern(
     rf"""
-      (?P<stamp> {_ISO} | {_CLOCK} ) (?! [\w:] ) (?: {_LEVEL} {_BEHIND} )?
+      (?P<dev> [\d-]{{10}}~[\d:]{{8}},\d{{3}} ) ~-~                               # LiveKit's
+      (?P<devlevel> {_UPPER} ) ~ (?P<devname> [^\s-]\S*+ ) ~-~
+    | (?P<stamp> {_ISO} | {_CLOCK} ) (?! [\w:] ) (?: {_LEVEL} {_BEHIND} )?
     | [\da-fA-F.:]{{3,45}}+ ~ [^\s\[]{{1,80}}+ ~ [^\[\n]{{1,80}}+ \[ (?P<access> {_CLF} ) \]
     """
 )
@@ -115,10 +118,10 @@ _UPPERCASE = _pattern(
       (?P<klog> [IWEF] ) (?P<day> \d{{4}}~\d\d:\d\d:\d\d\.\d{{6}} ) ~+ \d+ ~ [^\s\]]+:\d+\]
     | (?P<first> {_UPPER} )
       (?: : (?P<root> [\w.-]+ ) : | : (?= ~ | $ ) | ~*[-|](?= ~ ) | \t | \[\d+\]~ | ~{{2,}}+
-        | (?= ~ (?: \[ | \d{{4}}-\d\d-\d\d | {_TITLE} [\w.-]++ :~ ) ) )
+        | (?= ~ (?: \[ | \d{{4}}-\d\d-\d\d | {_NO_TITLE} [\w.-]++ :~ ) ) )
       (?: ~* (?P<stamp> {_ISO} ) )?
       (?: ~* (?: \[ (?P<boxed> {_NAME} ) \]
-               | {_TITLE} (?P<named> [A-Za-z_] [\w.-]*+ ) (?: :\d+ )? (?: ~-~ | :(?= ~ | $ ) ) ) )?
+               | (?P<named> [A-Za-z_] [\w.-]*+ ) (?: :\d+ )? (?: ~-~ | :(?= ~ | $ ) ) ) )?
     | (?P<crash> Traceback~\(most~recent~call~last\):$ | Exception~in~thread~ | Fatal~Python~error:~ )
     | (?P<month> {_SYSLOG} ) ~ \S+ ~ (?P<app> [\w./-]+ ) (?: \[\d+\] )? :
     """
@@ -158,7 +161,9 @@ _TOKENS = {
 
 
 def _name(name: str) -> str:
-    """A logger's name without the place in the code behind it; empty for a place alone, and for a number."""
+    """A logger's name without the place in the code behind it; empty for a place alone, a number, and an exception."""
+    if name.endswith(_TITLES):
+        return ""
     if name[-1:].isdigit():
         first, colon, rest = name.partition(":")
         if not colon:
@@ -169,23 +174,27 @@ def _name(name: str) -> str:
 
 def _timed(found: re.Match[str], text: str) -> Found:
     (
+        dev, devlevel, devname,
         stamp, tab, first, colon, inner, behind, bracket, dotted, after, dashed, between, boxed, named, access,
     ) = found.groups()  # fmt: skip
+    if dev:
+        level = _TOKENS[devlevel]
+        if level < ERROR and text.startswith(CRASHED_JOB, found.end()):
+            level = ERROR
+        return _with_tail(level, dev, devname, text, found.end())
     if access:
         return INFO, access, "", None, ""
-    level = _TOKENS.get(first or colon or tab or bracket or behind or after or between)
-    if level is None:
+    known = _TOKENS.get(first or colon or tab or bracket or behind or after or between)
+    if known is None:
         return INFO, stamp, "", None, ""
     name = boxed or named or dashed or dotted or inner or ""
     if name:
         name = _name(name)
-    if level < ERROR and (text.startswith(CRASHED_JOB, found.end()) or text.startswith(CRASHED_JOB, found.end() + 1)):
-        level = ERROR
-    if text[-1] == "}" and (tab or (first and named and text.startswith(" - ", len(stamp)))):
-        tail = _tail(text, found.end())
-        if tail:
-            return level, stamp, name, tail[1], tail[0]
-    return level, stamp, name, None, ""
+    if tab:
+        return _with_tail(known, stamp, name, text, found.end())
+    if known < ERROR and (text.startswith(CRASHED_JOB, found.end()) or text.startswith(CRASHED_JOB, found.end() + 1)):
+        known = ERROR
+    return known, stamp, name, None, ""
 
 
 def _bracketed(found: re.Match[str], text: str) -> Found | None:
@@ -207,7 +216,7 @@ def _uppercase(found: re.Match[str], text: str) -> Found | None:
     del text
     klog, day, first, root, stamp, boxed, named, crash, month, app = found.groups()
     if first:
-        return _TOKENS[first], stamp or "", root or boxed or named or "", None, ""
+        return _TOKENS[first], stamp or "", root or _name(boxed or named or ""), None, ""
     if klog:
         return _KLOG[klog], day, "", None, ""
     return (ERROR, "", "", None, "") if crash else (INFO, month, app, None, "")
@@ -232,21 +241,20 @@ def _marked(found: re.Match[str], text: str) -> Found | None:
     return WARNING, "", "", None, ""
 
 
-def _tail(text: str, start: int) -> tuple[str, dict[str, object]] | None:
-    """The text without the object of JSON at its end, and that object."""
-    for _ in range(_TAILS):
-        start = text.find("{", start)
-        if start < 0:
-            return None
-        if text[start - 1] in " \t":
-            try:
-                fields = orjson.loads(text[start:])
-            except ValueError:
-                pass
-            else:
-                return text[:start].rstrip(), fields
-        start += 1
-    return None
+def _with_tail(level: int, stamp: str, name: str, text: str, start: int) -> Found:
+    """What was found, with the object of JSON that the text may end with as fields."""
+    if text[-1] == "}":
+        for _ in range(_TAILS):
+            start = text.find("{", start)
+            if start < 0:
+                break
+            if text[start - 1] in " \t":
+                try:
+                    return level, stamp, name, orjson.loads(text[start:]), text[:start].rstrip()
+                except ValueError:
+                    pass
+            start += 1
+    return level, stamp, name, None, ""
 
 
 def _pairs(text: str) -> dict[str, object] | None:

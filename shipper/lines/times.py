@@ -169,17 +169,13 @@ def _clock(stamp: str, capture_ms: int) -> int:
 
 
 def _of_some_year(month: int, day: int, clock: str, capture_ms: int) -> int:
-    """Of this year, the one before or the one after, whichever is nearest."""
+    """Of the year in which it lies within a day of the capture; else ValueError."""
     year = (_EPOCH + capture_ms * _MS).year
-    near: list[tuple[int, str]] = []
-    for other in (year - 1, year, year + 1):
-        stamp = f"{other:04}-{month:02}-{day:02} {clock}"
-        try:
-            moment = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
-        except ValueError:  # the 29th of February
-            continue
-        near.append((abs((moment - _EPOCH) // _MS - capture_ms), stamp))
-    return _iso(min(near)[1], capture_ms)
+    for other in (year, year - 1, year + 1):
+        time_ms = _iso(f"{other:04}-{month:02}-{day:02} {clock}", capture_ms)
+        if abs(time_ms - capture_ms) <= DAY_MS:
+            return time_ms
+    raise ValueError
 
 
 def _within(time_ms: int, resolution_ms: int, capture_ms: int) -> int:

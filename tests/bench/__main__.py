@@ -30,6 +30,7 @@ FIGURES = (
     "rate",
     "fleet",
     "masking",
+    "formats",
     "containers",
 )
 
