@@ -15,6 +15,7 @@ relay-config/src/config.rs, relay-event-normalization/src/eap (time.rs, mod.rs),
 | level | trace debug info warn error fatal, and finer in `sentry.severity_number`, OpenTelemetry's scale: notice is 10 (info), critical, alert and emergency 21 to 23 (fatal). `sentry.severity_text` is the level again: Relay writes it over |
 | trace | the line's own when it has one (32 hex digits; `_TRACES` names the fields), with its span; else one made of the run's id, the same after every restart |
 | an error | `exception.type`, `exception.message`, `exception.stacktrace`: OpenTelemetry's names, which Sentry's conventions for attributes took over |
+| order within a millisecond | `sentry.timestamp.sequence`, the line's number: what SDKs send for it (logs spec 1.16, getsentry/sentry-docs#16492) |
 | an integer beyond 64 bits signed | text: Relay drops an attribute whose value does not fit its type. 2**64 and more are doubles already |
 | null | left out; lists are their JSON text; objects flattened with dots |
 | names | agent's fields `sentry.*`, `worker_id`, `agent_id`, `server.address` and those of tags go under `agent.`; a tag named as one of ours is `tag.NAME` |
@@ -133,6 +134,7 @@ _MAX_SHAPES_BYTES = 512 << 10
 _SHAPE_BYTES, _NAME_BYTES, _CHARACTER_BYTES = 1000, 200, 4  # of one (tracemalloc)
 _MAX_SHAPE_NAMES = 64  # an object with more names gets no shape kept: they would be one line's alone
 
+_SEQUENCE = _ENDS[int] + b',"sentry.timestamp.sequence":{"value":'
 _BEGIN = b'{"version":2,"items":[{"body":'
 _TIME = b'},"timestamp":'
 _NEXT = b'e-3},{"body":'
@@ -439,8 +441,8 @@ class Shapes:
                     time, of = record["timestamp"], worker
                     named = b"" if of is None else self._worker % orjson.dumps(clean(of))
                     end = b"%b%b%b%d%b" % (_ENDS[int], named, _TIME, time, _NEXT)
-                values += record["message"], record["seq"]
-                between += numbered[level], end
+                values += record["message"], record["seq"], record["seq"]
+                between += numbered[level], _SEQUENCE, end
                 continue
             shape = shapes.get(tuple(record)) or self._shape(record)
             row = shape.row(record)
@@ -528,8 +530,8 @@ class Shape:
             present.add(free)
             shown.append(free)
         if "seq" in names:
-            taken.insert(0, "seq")
-            shown.insert(0, "seq")
+            taken[:0] = ("seq", "seq")
+            shown[:0] = ("seq", "sentry.timestamp.sequence")
         begins = [b"," + orjson.dumps(clean(name)) + b':{"value":' for name in shown]
         self.row = itemgetter("message", *taken, "timestamp")
         self.traces = [pair for pair in _TRACES if pair[0] in names]

@@ -146,12 +146,16 @@ def test_the_envelope_is_this_to_the_byte() -> None:
         + same("warn", 13)
         + attribute("seq", 1, "integer")
         + ","
+        + attribute("sentry.timestamp.sequence", 1, "integer")
+        + ","
         + attribute("pid", 7, "integer")
         + ',"ok":{"value":true,"type":"boolean"},"took":{"value":0.5,"type":"double"},'
         + attribute("name", "x", "string")
         + '},"timestamp":1795492800250e-3},{"body":"plain \ufffd",'
         + same("info", 9)
         + attribute("seq", 2, "integer")
+        + ","
+        + attribute("sentry.timestamp.sequence", 2, "integer")
         + '},"timestamp":1795492800000e-3}]}'
     )
 
@@ -170,9 +174,9 @@ def test_every_fact_of_a_line_has_its_name() -> None:
     info = {**same, "sentry.severity_number": 9, "sentry.severity_text": "info"}
     error = {**same, "sentry.severity_number": 17, "sentry.severity_text": "error"}
     assert (first["timestamp"], first["level"], first["body"]) == (1795492800.0, "error", "m")
-    assert values(first) == {**error, "stream": "stdout", "seq": 1}
-    assert values(text) == {**info, "stream": "stdout", "seq": 3, "skipped": 1}
-    assert values(piece) == {**info, "stream": "stderr", "seq": 1, "part": 3}
+    assert values(first) == {**error, "stream": "stdout", "seq": 1, "sentry.timestamp.sequence": 1}
+    assert values(text) == {**info, "stream": "stdout", "seq": 3, "sentry.timestamp.sequence": 3, "skipped": 1}
+    assert values(piece) == {**info, "stream": "stderr", "seq": 1, "sentry.timestamp.sequence": 1, "part": 3}
     assert values(own) == {**error, "stream": "stderr", "lost": 2, "logger": "shipper", "by.disk": 1}
 
 
@@ -248,7 +252,7 @@ def test_fields_are_typed_flat_and_never_null() -> None:
 
 FACTS_ATTRIBUTES = {
     "run", "host", "worker_id", "server.address", "source", "agent_id", "service", "stream", "env", "team",
-    "sentry.severity_number", "sentry.severity_text",
+    "sentry.severity_number", "sentry.severity_text", "sentry.timestamp.sequence",
 }  # fmt: skip
 
 
@@ -507,7 +511,7 @@ def test_nothing_that_an_agent_prints_takes_our_place_or_breaks_an_item(lines: l
         assert (seen["source"], seen["agent_id"], seen["service"]) == ("agent-1", "agent-1", "cloud.livekit.io")
         assert (seen["run"], seen["stream"], seen["env"], seen["team"]) == ("00112233445566ff", "stdout", "prod", "a b")
         assert seen["seq"] == record["seq"]
-        fixed = {"sentry.severity_number", "sentry.severity_text"}
+        fixed = {"sentry.severity_number", "sentry.severity_text", "sentry.timestamp.sequence"}
         assert {name for name in seen if name.startswith("sentry.")} == fixed
     text = gzip.decompress(body.data)
     assert text.count(b'"run":{"value":"00112233445566ff","type":"string"},"host"') == body.count
@@ -520,6 +524,7 @@ def as_plainly_made(record: dict[str, Any], stream: str, level: int) -> dict[str
         "run": "00112233445566ff", "host": "worker-1", "worker_id": "worker-1", "server.address": "worker-1",
         "source": "agent-1", "agent_id": "agent-1", "service": "cloud.livekit.io", "stream": stream,
         "sentry.severity_number": number, "sentry.severity_text": word, "env": "prod", "team": "a b",
+        "sentry.timestamp.sequence": record["seq"],
     }  # fmt: skip
     taken = {"worker_id", "agent_id", "server.address", "env", "team", ""}
     fields = flat({name: value for name, value in record.items() if name not in ("message", "timestamp")}, 200)
