@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
 
-def wait_until(predicate: Callable[[], object], timeout: float = 10.0, what: str = "the condition") -> None:
+def wait_until(predicate: Callable[[], object], timeout: float = 30.0, what: str = "the condition") -> None:
     """Returns as soon as ``predicate()`` is true; AssertionError after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():

@@ -73,8 +73,8 @@ def end_run(run: JournalWriter, release: bool = True) -> None:
 
 
 async def becomes(predicate: Callable[[], bool]) -> None:
-    """Returns as soon as ``predicate()`` is true; TimeoutError after 10 s."""
-    async with asyncio.timeout(10.0):
+    """Returns as soon as ``predicate()`` is true; TimeoutError after 30 s."""
+    async with asyncio.timeout(30.0):
         while not predicate():  # noqa: ASYNC110 (what is waited for is no event of the loop's)
             await asyncio.sleep(0.01)
 

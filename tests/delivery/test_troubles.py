@@ -200,6 +200,7 @@ async def test_a_run_that_is_removed_while_requests_are_under_way_is_let_go_afte
     assert adopter.sources == [(sender, source)]
     sink.free.set()
     await becomes(lambda: not (source.under_way or source.queued))
+    assert committer.flush(30)
     adopter.look()
     assert adopter.sources == []
     assert committer.flush(5)

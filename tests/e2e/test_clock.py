@@ -81,7 +81,7 @@ def test_a_clock_that_jumps_by_an_hour_either_way_costs_no_line(
             wait_for(sandbox, LINES * step, others("cloudwatch") if jump else ALL)
             if jump > 0:
                 wait_until(lambda: talk.said_of("cloudwatch"), 30, "a word about the clock")
-        talk.end(8)  # the drain's time is not the wall clock's
+        talk.end()
         off, away, again = sorted(talk.said, key=lambda said: said.startswith("CloudWatch"))
         assert off.startswith("this machine's clock is 60 minutes ahead of that of ")
         assert away.startswith("CloudWatch does not take lines at the moment (")
@@ -111,7 +111,7 @@ def test_a_clock_that_is_wrong_all_the_time_costs_no_line_and_is_said_once(
         environ = {**os.environ, "SHIPPER_DIR": str(directory), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "shipper", "status"]
         shown = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
-        talk.end(8)
+        talk.end()
         (said,) = talk.said
         assert [talk.cursor(sink)["delivered"] for sink in sinks] == [2 * LINES] * len(sinks)
     off = f"1,200 minutes {'ahead of' if shift > 0 else 'behind'} that of "
@@ -140,7 +140,7 @@ def test_lines_of_a_clock_that_was_weeks_off_arrive_once_it_is_right(
         for sink in ALL:
             gates.set(sink, "open")
         wait_for(sandbox, LINES * len(jumps))
-        talk.end(8)
+        talk.end()
         assert all("takes lines again" in said or "could not be reached" in said for said in talk.said)
         assert [talk.cursor(sink)["dropped"] for sink in ALL] == [{}] * len(ALL)
     assert_every_line_came(sandbox, LINES * len(jumps))

@@ -72,7 +72,7 @@ class Talk(Wrapper):
         self._step += 1
         (self.outputs / f"go-{self._step}").touch()
 
-    def end(self, timeout: float = 40) -> None:
+    def end(self, timeout: float = 90) -> None:
         """Let the agent end. What it printed and its status are its own, and whatever was said is fit to be read."""
         (self.outputs / "end").touch()
         assert self.wait(timeout) == 7
@@ -352,6 +352,8 @@ def test_a_signal_in_the_drain_ends_it_within_two_seconds_and_says_what_is_left(
 ) -> None:
     with Talk(directory, gates, (100, 200), {"SHIPPER_DRAIN_TIMEOUT": "1h"}) as talk:
         wait_for(sandbox, 100)
+        for sink in ("datadog", "cloudwatch"):
+            wait_until(lambda name=sink: talk.cursor(name)["delivered"] == 100, what="its cursor")  # type: ignore[misc]
         gates.set("datadog", "hang")
         gates.set("cloudwatch", "cut")
         talk.go_on()
@@ -373,7 +375,7 @@ def test_providers_that_are_dead_at_the_end_take_no_more_than_the_drains_time_an
     sandbox: Sandbox, gates: Gates, directory: Path
 ) -> None:
     dead = {"datadog": "hang", "cloudwatch": "cut", "newrelic": "drip"}
-    with Talk(directory, gates, (100, 200), {"SHIPPER_DRAIN_TIMEOUT": "1500ms"}) as talk:
+    with Talk(directory, gates, (100, 200), {"SHIPPER_DRAIN_TIMEOUT": "4s"}) as talk:
         wait_for(sandbox, 100)
         for sink, mode in dead.items():
             wait_until(lambda name=sink: talk.cursor(name)["delivered"] == 100, what="its cursor")  # type: ignore[misc]
@@ -415,7 +417,7 @@ def resident_mb(pid: int | None) -> float:
 def test_100_000_lines_that_wait_take_no_memory_and_go_out_in_the_drain_or_are_left_to_the_next_start(
     sandbox: Sandbox, gates: Gates, directory: Path
 ) -> None:
-    with Talk(directory, gates, (100, 100_000)) as talk:
+    with Talk(directory, gates, (100, 100_000), {"SHIPPER_DRAIN_TIMEOUT": ""}) as talk:
         wait_for(sandbox, 100)
         for sink in ALL:
             wait_until(lambda name=sink: talk.cursor(name)["delivered"] == 100, what="its cursor")  # type: ignore[misc]

@@ -15,7 +15,7 @@ import pytest
 
 from shipper.journal.reader import Lines, RunReader, State
 from tests.agents import tricks
-from tests.e2e.wrapped import Wrapper, all_events, arrived
+from tests.e2e.wrapped import Wrapper, all_events, arrived, children
 from tests.helpers import wait_until
 
 if TYPE_CHECKING:
@@ -300,9 +300,10 @@ def test_orphans_by_the_hundred_are_told_and_waited_for(
 
 @needs_root
 def test_orphans_that_end_by_the_hundred_leave_no_zombie(sandbox: Sandbox, directory: Path) -> None:
-    loop = "i=0; while [ $i -lt 300 ]; do (sleep 0.1 & exec true); i=$((i+1)); done; sleep 0.5"
-    count = "cat /proc/[0-9]*/status 2>/dev/null | grep -c '^State:.Z'"
-    with Wrapper(directory, ["sh", "-c", f"{loop}; {count}; exit 3"], sandbox.url, before=NAMESPACE) as wrapper:
+    loop = "i=0; while [ $i -lt 300 ]; do (sleep 0.1 & exec true); i=$((i+1)); done"
+    count = "n=$(cat /proc/[0-9]*/status 2>/dev/null | grep -c '^State:.Z'); [ $n = 0 ] && break; sleep 0.1"
+    script = f"{loop}; for i in $(seq 100); do {count}; done; echo $n; exit 3"
+    with Wrapper(directory, ["sh", "-c", script], sandbox.url, before=NAMESPACE) as wrapper:
         assert wrapper.wait() == 3
         assert wrapper.stdout == b"0\n"
 
@@ -335,7 +336,7 @@ def test_a_storm_of_signals_holds_up_nothing(sandbox: Sandbox, directory: Path) 
         storm = [sys.executable, "-I", "-c", sends, str(wrapper.pid)]
         with subprocess.Popen(storm, stderr=subprocess.DEVNULL) as sender:
             try:
-                assert wrapper.wait(15) == 6
+                assert wrapper.wait(60) == 6
             finally:
                 sender.kill()
         assert wrapper.stdout.count(b"\n") == 50
@@ -347,12 +348,15 @@ def test_a_storm_of_signals_holds_up_nothing(sandbox: Sandbox, directory: Path) 
 def test_an_agent_that_may_not_be_signalled_is_named_once(sandbox: Sandbox, directory: Path) -> None:
     """As under --cap-drop ALL when the agent takes another user than the wrapper."""
     other = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
-    agent = [*other, "sh", "-c", "echo ready; sleep 2; echo over; exit 5"]
+    agent = [*other, "sh", "-c", "echo ready; sleep 60; echo over; exit 5"]
     with Wrapper(directory, agent, sandbox.url, PATIENT, before=["setpriv", "--bounding-set=-kill"]) as wrapper:
         wait_until(lambda: wrapper.stdout, what="the agent's start")
         wrapper.terminate()
         wait_until(lambda: wrapper.said, what="the sentence")
         wrapper.terminate()
+        (pid,) = [pid for pid in wrapper.children() if pid != wrapper.worker()]
+        (sleeper,) = children(pid)
+        os.kill(sleeper, signal.SIGKILL)
         assert wrapper.wait() == 5
         assert wrapper.stderr.count("no signal can be sent") == 1
         assert len(wrapper.said) == 1, wrapper.stderr

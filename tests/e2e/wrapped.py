@@ -55,6 +55,7 @@ class Wrapper:
         settings = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         settings |= {"SHIPPER_DIR": str(directory), "SHIPPER_HOST": "worker-1", "SHIPPER_SOURCE": "CA_test"}
         settings["PYTHONPATH"] = str(root)
+        settings["SHIPPER_DRAIN_TIMEOUT"] = "40s"  # where all is well it takes none of it, but on a busy machine
         if url is not None:
             settings |= variables(url, sinks)
         settings |= environ or {}
@@ -123,7 +124,7 @@ class Wrapper:
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 90.0) -> int:
         return self.process.wait(timeout)
 
     def run_path(self) -> str:

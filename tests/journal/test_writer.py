@@ -520,7 +520,7 @@ def test_a_directory_removed_again_and_again_costs_no_descriptors(tmp_path: Path
         shutil.rmtree(run.path)
         run.append([(STDOUT, 0, 0, b"line\n")])
         held.append(len(os.listdir("/proc/self/fd")))
-    assert held == held[:1] * 5
+    assert max(held) == held[0]  # fewer: something of another test's was let go meanwhile
     assert runs.is_live(run.path)
 
 

@@ -101,7 +101,7 @@ def test_a_stdout_that_blocks_is_left_blocking(tmp_path: Path) -> None:
     assert os.read(read_end, 100).startswith(b"ready")
     assert os.get_blocking(write_end)
     process.send_signal(signal.SIGRTMAX)
-    assert process.wait(10) == 7
+    assert process.wait(30) == 7
     os.close(read_end)
     os.close(write_end)
 
@@ -126,7 +126,7 @@ def test_while_stdout_is_blocked_stderr_flows_and_signals_arrive(
         received += part
     os.close(read_end)
     assert bytes(received) == b"x" * 1_000_000
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 6
 
 
@@ -143,7 +143,7 @@ def test_a_stdout_that_stays_blocked_delays_the_end_by_two_seconds_and_everythin
     process = wrap(tmp_path, ["sh", "-c", f"seq -f %015.0f {lines}; exit 6"], kernel, stdout=write_end)
     os.close(write_end)
     begun = time.monotonic()
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 6
     assert 1.9 < time.monotonic() - begun < 3.5 + SLACK
     os.close(read_end)
@@ -161,7 +161,7 @@ def test_a_term_ends_the_wait_for_a_blocked_stdout(tmp_path: Path) -> None:
     process.terminate()
     wait_until(lambda: not children(process.pid), what="the agent's end")
     process.terminate()
-    process.wait(10)
+    process.wait(30)
     process.terminate()
     assert time.monotonic() - begun < 2.5 + SLACK
     os.close(read_end)
@@ -179,7 +179,7 @@ def test_a_stdout_whose_reader_has_gone_ends_passing_on_alone(tmp_path: Path) ->
     os.close(write_end)
     assert os.read(read_end, 100) == b"first\n"
     os.close(read_end)
-    _, err = process.communicate(b"\n", timeout=10)
+    _, err = process.communicate(b"\n", timeout=30)
     assert process.returncode == 6
     assert b"other\n" in err
     assert err.count(b"stdout has no reader any more (Broken pipe)") == 1
@@ -189,7 +189,7 @@ def test_a_stdout_whose_reader_has_gone_ends_passing_on_alone(tmp_path: Path) ->
 def test_a_full_disk_behind_stdout_costs_what_did_not_fit(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         process = wrap(tmp_path, ["sh", "-c", "echo hello; exit 6"], stdout=full)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 6
     assert b"no reader" not in err
     assert Kept(tmp_path).lines[1] == [b"hello"]
@@ -203,5 +203,5 @@ def test_an_agent_that_closes_its_outputs_runs_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGWINCH)
     assert process.poll() is None
     process.terminate()
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 8

@@ -122,7 +122,7 @@ def test_without_threads_the_wrapper_goes_on_as_a_plain_init(tmp_path: Path, thr
     assert process.stdout is not None
     assert process.stdout.readline() == b"10\n"
     os.kill(agent, signal.SIGRTMAX)
-    out, said = process.communicate(timeout=10)
+    out, said = process.communicate(timeout=30)
     assert (process.returncode, out) == (7, b"64\n")
     assert b"the agent runs on and its output is passed on, no more" in said
 
@@ -136,7 +136,7 @@ def test_a_bug_in_the_main_thread_leaves_the_pumps_and_a_plain_init(tmp_path: Pa
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGRTMAX):
         process.send_signal(number)
         assert read_line(process) == str(int(number))
-    assert process.wait(10) == 7
+    assert process.wait(30) == 7
 
 
 def no_descriptors() -> None:
@@ -146,7 +146,7 @@ def no_descriptors() -> None:
 
 def test_without_descriptors_the_wrapper_becomes_the_agent(tmp_path: Path) -> None:
     process = wrap(tmp_path, ["sh", "-c", "echo $$; cat; exit 3"], stdin=subprocess.PIPE, preexec_fn=no_descriptors)
-    out, said = process.communicate(b"input", timeout=10)
+    out, said = process.communicate(b"input", timeout=30)
     assert process.returncode == 3
     assert out == b"%d\ninput" % process.pid
     assert said.decode() == (
@@ -185,7 +185,7 @@ def test_the_agent_starts_before_the_settings_and_the_journal(tmp_path: Path) ->
     assert process.stdout.readline() == b"10\n"
     with fifo.open("w"):
         process.send_signal(signal.SIGRTMAX)
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
     assert process.returncode == 7
     assert Kept(tmp_path).lines[1][1:] == [b"10", b"64"]
 

@@ -28,7 +28,7 @@ def test_each_signal_is_forwarded_once(tmp_path: Path) -> None:
     for number in numbers:
         process.send_signal(number)
         assert read_line(process) == str(int(number))
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=30)
     assert (out, process.returncode) == (b"", 7)
 
 
@@ -37,7 +37,7 @@ def test_a_child_signal_is_our_own(tmp_path: Path) -> None:
     ready_pid(process)
     process.send_signal(signal.SIGCHLD)
     process.send_signal(signal.SIGRTMAX)
-    assert process.communicate(timeout=10)[0] == b"64\n"
+    assert process.communicate(timeout=30)[0] == b"64\n"
 
 
 def test_a_stopped_agent_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_stopped_agent_goes_on_where_it_was(tmp_path: Path) -> None:
     process.send_signal(signal.SIGCONT)
     assert {read_line(process), read_line(process)} == {"10", "18"}
     os.kill(agent, signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 137
 
 
@@ -59,7 +59,7 @@ def test_signals_that_come_in_during_the_start_are_not_lost(tmp_path: Path) -> N
         process = wrap(tmp_path, ["sleep", "30"])
         wait_until(lambda process=process: b"launch.py" in command_line(process.pid), what="our program")  # type: ignore[misc]
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
         statuses.add(process.returncode)
     assert statuses <= {143, -15}
 
@@ -76,7 +76,7 @@ def test_children_of_the_agent_get_no_signal_from_us(tmp_path: Path) -> None:
     process.terminate()
     assert read_line(process) == "parent"
     os.kill(child, signal.SIGRTMAX)
-    assert process.communicate(timeout=10)[0] == b"64\nover\n"
+    assert process.communicate(timeout=30)[0] == b"64\nover\n"
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     )  # fmt: skip
     assert read_line(process) == "ready"
     process.terminate()
-    process.communicate(b"\n", timeout=10)
+    process.communicate(b"\n", timeout=30)
     assert process.returncode == 0
 
 

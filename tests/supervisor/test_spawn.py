@@ -84,7 +84,7 @@ def test_the_agent_finds_further_descriptors_and_we_keep_none_of_them(tmp_path: 
     # and nothing else, once what is imported is closed again
     known = ("pipe:", "/dev/null", str(tmp_path))
     wait_until(lambda: all(name.startswith(known) for name in held_by(process.pid)), what="descriptors of ours alone")
-    process.communicate(b"\n", timeout=10)
+    process.communicate(b"\n", timeout=30)
     assert process.returncode == 0
 
 
@@ -104,7 +104,7 @@ def test_whoever_writes_to_the_agents_stdin_learns_that_it_was_closed(tmp_path: 
     with pytest.raises(BrokenPipeError):
         os.write(process.stdin.fileno(), b"x")
     process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(30) == 143
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
@@ -116,7 +116,7 @@ def test_descriptors_that_are_closed_at_the_start_take_no_pipe_of_ours(tmp_path:
     report = tmp_path / "report"
     script = f"readlink /proc/self/fd/0 > {report} || echo none > {report}; echo out; echo err >&2; exit 3"
     process = wrap(tmp_path, ["sh", "-c", script], preexec_fn=close)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == 3
     assert report.read_text() == ("none\n" if 0 in closed else "/dev/null\n")
     assert out == (b"" if 1 in closed else b"out\n")
@@ -129,5 +129,5 @@ def test_without_a_terminal_the_agent_leads_a_session_of_its_own(tmp_path: Path)
     assert os.getsid(agent) == os.getpgid(agent) == agent
     assert os.getsid(process.pid) == os.getsid(0)
     os.kill(agent, signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 137
