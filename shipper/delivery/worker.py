@@ -307,13 +307,9 @@ class Worker:
                     lines += counted
                     exact = exact and whole
             self._tell_left(sender.title, lines, exact, sender.state.partition(": ")[2] or "the time was up")
-        at_work = {sender.name for sender in self._senders}
         for entry in REGISTRY:
-            if entry.name in self._settings.sinks and entry.name not in at_work:
-                lines, exact = self._undelivered(entry.name, ends)
-                left_out = entry.name in self._budget.left_out
-                why = "there was no memory for it" if left_out else "it cannot be used here"
-                self._tell_left(entry.title, lines, exact, why)
+            if entry.name in self._budget.left_out:
+                self._tell_left(entry.title, *self._undelivered(entry.name, ends), "there was no memory for it")
 
     def _undelivered(self, name: str, ends: float) -> tuple[int, bool]:
         """Lines of a sink that has no sender, in this run, and whether there are no others in earlier ones."""
