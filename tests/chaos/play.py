@@ -274,22 +274,23 @@ class Play:
     def _tell(self, acts: list[Act], seconds: float) -> None:
         begun = time.monotonic()
         waiting = list(acts)
-        undo: list[tuple[float, Callable[[], None]]] = []
+        undo: dict[str, tuple[float, Callable[[], None]]] = {}  # by target
         while (now := time.monotonic() - begun) < seconds:
-            for entry in [entry for entry in undo if entry[0] <= now]:
-                undo.remove(entry)
-                entry[1]()
+            for target in [target for target, (until, _) in undo.items() if until <= now]:
+                undo.pop(target)[1]()
             while waiting and waiting[0].at <= now:
                 act = waiting.pop(0)
+                if act.target in undo:  # a start or an end takes its time, and then acts follow each other quickly
+                    undo.pop(act.target)[1]()
                 self._say(act.shown())
                 end = self._begin(act)
                 if end is not None:
                     begun_at = time.monotonic() - begun if act.what == FREEZE else act.at
-                    undo.append((begun_at + act.seconds, end))
+                    undo[act.target] = (begun_at + act.seconds, end)
             self._sample()
             self._look_at_status()
             time.sleep(0.02)
-        for _, end in undo:
+        for _, end in undo.values():
             end()
 
     def _begin(self, act: Act) -> Callable[[], None] | None:
