@@ -14,7 +14,7 @@ from shipper.sandbox.ledger import Ledger, StreamLedger
 from shipper.sandbox.server import running_in_thread
 from tests.chaos.ledgers import Got, Told, WatchingStore, disagreements, told_by_closing
 from tests.chaos.play import Account, Play
-from tests.chaos.story import FREEZE, WORKER, WRAPPER, tell
+from tests.chaos.story import FREEZE, WORKER, WRAPPER, Act, tell
 from tests.e2e.wrapped import ALL, Wrapper
 from tests.helpers import wait_until
 
@@ -50,6 +50,15 @@ def test_every_line_of_a_short_story_came_or_was_announced_at_every_sink(tmp_pat
         status = outcome.status[name]
         assert status.captured == status.delivered + status.dropped + status.filtered >= account.captured
         assert outcome.closing[name] == status or outcome.refused
+
+
+@pytest.mark.timeout(120)
+def test_a_fault_ends_when_the_next_one_at_the_same_place_begins(tmp_path: Path) -> None:
+    acts = [Act(0.5, FREEZE, "", 9.0, {}), Act(1.0, "restart wrapper", "", 9.0, {}), Act(1.0, FREEZE, "", 0.3, {})]
+    acts += [Act(1.0, "cut", "sentry", 0.2, {}), Act(1.0, "fault", "sentry", 0.2, {"status": 503})]
+    outcome = Play(1, 400.0, tmp_path, tmp_path / "journal", "16MiB", lambda text: None, "4s").play(acts, 2.0)
+    assert outcome.faults == []
+    assert (outcome.runs, outcome.statuses) == (2, [0, 0])
 
 
 def test_a_seed_tells_the_same_story_and_another_one_another() -> None:
