@@ -50,6 +50,7 @@ FULL_BYTES = 256 << 10  # unread journal that makes a request or more: then noth
 PARKED_SECONDS = 60.0  # a refused secret is tried again after this long, then after twice that…
 PARKED_MAX_SECONDS = 600.0
 INSIST_SECONDS = (0.5, 1.0, 2.0, 4.0)  # between the attempts with an event of our own: a proxy's restart takes as long
+IN_VAIN_SECONDS = 60.0  # once that helped nothing, the next ones are tried once: each holds up what is behind it
 TOLD_AFTER = 3  # failures in a row before a person is told: one or two are everyday
 TOLD_SECONDS = 20.0  # or when they have gone on for so long: a request without an answer takes 30 s by itself
 BUGS_IN_A_ROW = 5  # after so many unexpected errors a request counts as rejected, so that it can be bisected
@@ -165,6 +166,7 @@ class Sender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._trouble = asyncio.Lock()  # held by the one flight that tries again
         self._generation = 0  # of the sink: a body of an older one's is made anew
+        self._in_vain_until = 0.0  # until then no announcement that is refused is tried again
         self._extra_bytes = 0.0  # of the last bodies, an event, besides its line
 
     @property
@@ -532,7 +534,7 @@ class Sender:
         _GaveUpError.
         """
         refusal: RejectedError | None = error
-        if lines_in(parts[0]) or source.drained:
+        if lines_in(parts[0]) or source.drained or self._clock.monotonic() < self._in_vain_until:
             return refusal
         for seconds in INSIST_SECONDS:
             wait = seconds * random.uniform(0.8, 1.2)  # noqa: S311 (as in _park)
@@ -541,7 +543,8 @@ class Sender:
             await self._sleep(wait)
             refusal = await self._offer(source, parts, [])
             if refusal is None:
-                break
+                return None
+        self._in_vain_until = self._clock.monotonic() + IN_VAIN_SECONDS
         return refusal
 
     async def _offer(

@@ -3,6 +3,7 @@ test_model)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -146,6 +147,23 @@ async def test_an_announcement_that_is_refused_is_tried_again_and_holds_nothing_
     kept = [line for line in [*lines, "last"] if line != "poison"]
     assert [message for message in sink.accepted if message not in announced] == kept
     assert refused == 2 or (refused and not told)
+
+
+async def test_where_announcements_are_always_refused_only_the_first_is_tried_again(tmp_path: Path) -> None:
+    attempts: Counter[str] = Counter()
+
+    def answer(messages: list[str]) -> None:
+        if len(messages) == 1:
+            attempts.update(messages)
+        if any(message.startswith(("poison", "1 line of")) for message in messages):
+            raise RejectedError("status 400", 400)
+
+    bench = Bench(tmp_path, ["one", "poison", "two", "poison", "last"], Fake(answer))
+    await bench.drain(8.0)
+    assert bench.source.complete
+    assert bench.source.dropped == {"rejected": 2}
+    first, second = sorted(count for message, count in attempts.items() if message.startswith("1 line of"))
+    assert first == 1 < second
 
 
 def test_a_loss_tells_of_the_empty_lines_before_it(tmp_path: Path) -> None:
