@@ -408,7 +408,8 @@ def _lacks_the_end(run: str, index: int, cursor: dict[str, Any], ends: dict[str,
 
 def _left_behind(run: str, index: int, ends: dict[str, Ends]) -> int:
     """Bytes of what takes the place of a dead run's last segment. Raises OSError."""
-    return 0 if is_delivered(run, read_facts(run)) else _ends_of(run, index, ends).stub_bytes
+    found = _ends_of(run, index, ends)
+    return 0 if is_delivered(run, found.facts) else found.stub_bytes
 
 
 def _ends_of(run: str, index: int, ends: dict[str, Ends]) -> Ends:
@@ -416,12 +417,10 @@ def _ends_of(run: str, index: int, ends: dict[str, Ends]) -> Ends:
     if path not in ends:
         try:
             facts = read_facts(run)
-            ends[path] = Ends({}, 0)
-            if facts is not None:
-                stub, last = _stub(run, index, facts)
-                ends[path] = Ends(last, len(stub))
+            stub, last = _stub(run, index, facts) if facts is not None else (b"", {})
         except (OSError, ValueError):
-            return Ends({}, 0)
+            return Ends(None, {}, 0)
+        ends[path] = Ends(facts, last, len(stub))
     return ends[path]
 
 
@@ -551,12 +550,13 @@ def _write(path: str, flags: int, content: bytes) -> None:
 
 
 class Ends:
-    """Of a dead run's last segment: ``last``, the number of a stream's last line that is not empty, by stream, and the
-    bytes of what may take its place."""
+    """Of a dead run's last segment: its ``facts``, None when nobody can read them; ``last``, the number of a stream's
+    last line that is not empty, by stream; and the bytes of what may take its place."""
 
-    __slots__ = ("last", "stub_bytes")
+    __slots__ = ("facts", "last", "stub_bytes")
 
-    def __init__(self, last: dict[int, int], stub_bytes: int) -> None:
+    def __init__(self, facts: Facts | None, last: dict[int, int], stub_bytes: int) -> None:
+        self.facts = facts
         self.last = last
         self.stub_bytes = stub_bytes
 

@@ -486,7 +486,7 @@ def test_a_run_that_cannot_have_its_name_leaves_no_descriptor_open(tmp_path: Pat
     held = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="not empty"):
         JournalWriter.create([str(tmp_path)], facts(), MIB)
-    assert len(os.listdir("/proc/self/fd")) == held
+    assert len(os.listdir("/proc/self/fd")) <= held
 
 
 def test_a_segment_that_was_lost_or_could_not_be_removed_ends_nothing(tmp_path: Path) -> None:
