@@ -52,7 +52,12 @@ def needles(environ: Mapping[str, str], further: Iterable[str] = (), *, off: boo
 
 def hide(environ: Mapping[str, str], text: str) -> str:
     """A sentence without the secrets that it would show: a value that was given to the wrong variable, say."""
-    for value in needles(environ):
+    return without(needles(environ), text)
+
+
+def without(values: Iterable[str], text: str) -> str:
+    """The same with ``values`` as they are known; cut ones and ones in lower case go too."""
+    for value in values:
         shown = clean(value, len(value))
         for one in dict.fromkeys((value, shown, shown.lower())):
             text = text.replace(one, HIDDEN)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shipper import messages
 from shipper.config.budget import MIB, plan
 from shipper.config.container import Container, margin_bytes
-from shipper.config.needles import hide, needles
+from shipper.config.needles import needles, without
 from shipper.config.registry import REGISTRY
 from shipper.config.settings import load
 from shipper.delivery import control, priority, throttle
@@ -91,7 +91,9 @@ class Worker:
         self._environ = environ
         self._settings: Settings = load(environ)
         self._say = messages.say
-        self._masker = Masker(self._secrets(), tokens=not self._settings.mask_off)
+        self._secrets: tuple[str, ...] = ()
+        self._masker = Masker(tokens=not self._settings.mask_off)
+        self._learn()
         self._filters = self._make_filters()
         self._container = Container()
         self._limit = self._container.memory_limit_bytes()
@@ -174,12 +176,15 @@ class Worker:
             self._tell_damage(adopter)
             self._tell_what_is_left([*own, *adopter.sources], adopter)
 
-    def _secrets(self) -> tuple[str, ...]:
-        return needles(self._environ, self._settings.mask, off=self._settings.mask_off)
+    def _learn(self) -> None:
+        """What is to be masked, also as it is now in files that may have been replaced."""
+        found = needles(self._environ, self._settings.mask, off=self._settings.mask_off)
+        self._secrets = tuple(dict.fromkeys((*found, *self._secrets)))
+        self._masker.learn(found)
 
     def shown(self, text: str) -> str:
         """A sentence of ours without secrets."""
-        return self._masker.text(hide(self._environ, text))
+        return self._masker.text(without(self._secrets, text))
 
     def _make_filters(self) -> Filters | None:
         """What is wrong with the patterns, and the want of google-re2, is said at the first start."""
@@ -201,7 +206,7 @@ class Worker:
         build = sink_builder(entry, self._environ)
 
         def renewed() -> Sink:
-            self._masker.learn(self._secrets())
+            self._learn()
             return build()
 
         return renewed
@@ -342,7 +347,7 @@ class Worker:
             self._tell_damage(adopter)
             if await self._disk_moves():
                 adopter.look()
-                self._masker.learn(self._secrets())  # a file may hold another one by now
+                self._learn()
 
     async def _disk_moves(self) -> bool:
         """Once the journal's disk can be written; it may be frozen, and `Adopter.look` writes.

@@ -13,18 +13,17 @@ How it is fast (us a line of 175 bytes, where the reference loop took 0.80). All
 once, in three steps, and nearly always the first is the last:
 
 - Has it anything at all? Every fourth byte of the lines (0.02) is held by RE2 (0.07) against every fourth byte of the
-  values, from each of the four places where one may begin. What opens the other kinds, and what may hide a value, the C
-  library finds (0.01 each, where `bytes.find` takes 0.05 to 0.12). Values without a long stretch of letters and digits
-  need every second byte, or all.
+  values, from each of the four places where one may begin. What opens the other kinds the C library finds (0.01 each,
+  where `bytes.find` takes 0.05 to 0.12), and so single bytes that may hide a value (0.001 each). Values without a long
+  stretch of letters and digits need every second byte, or all.
 - Where is it? RE2 over all bytes (0.26) looks for short stretches of the values (`WINDOW` bytes) and for the same
   openings. Whole values in all their forms, as one expression, took 8 MiB for 64 of them, and 57 with less.
 - Only lines with such a place are looked at one by one, some 20 each.
 
 A match may lie across the fields of a JSON line, which is then no JSON any more, and text.
 
-The scan works on the bytes as printed. Where colours or NULs stand in a line, or escapes of letters that nobody need
-escape, it is looked at without them too: with a secret in it, it goes without them. Whoever takes other characters out
-of lines gives what became of them to `Masker.mask_records`.
+The scan works on the bytes as printed. Where colours or control characters stand in a word, or escapes of letters that
+nobody need escape, a line is looked at without them too: with a secret in it, it goes without them.
 
 Without google-re2, which has no wheel for every platform, the same is done by Python's own means, at several times the
 cost.
@@ -93,7 +92,13 @@ _SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?"
     rb"|\xc2\x9b[0-?]*[ -/]*[@-~]|\xc2[\x80-\x9f]"
 )
+_HIDING = (
+    rb"[!-~\x80-\xff](?:\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])|\xc2[\x80-\x9f])+"
+    rb"[!-~\x80-\xff]"
+)
 _ESCAPED_ESC = re.compile(rb"\\+(?:u00|x)1[bB]")
+_C1 = re.compile(rb"\xc2[\x80-\x9f]")
+_HIDERS = [byte for byte in (*range(32), 127) if byte not in b"\t\n\r\x1b"]
 _CONTROLS = bytes(byte for byte in (*range(32), 127) if byte not in b"\t\n")
 
 
@@ -113,6 +118,7 @@ class Masker:
         # Python's own would look through a long run of such letters again from each of its places
         self._jwt = _compiled(engine, _JWT if engine is not None else rb"(?<![A-Za-z0-9_-])" + _JWT)
         self._bearer = _compiled(engine, _BEARER)
+        self._hiding = _compiled(engine, _HIDING)
         self._forms: dict[bytes, list[bytes]] = {}  # expressions of values, by a text that each of them holds, or b""
         self._stretches: dict[bytes, None] = {}  # expressions that stand for the values without such a text
         self._compiled: dict[bytes, Any] = {}
@@ -142,7 +148,7 @@ class Masker:
             return
         windows, patterns = sorted(filter(None, self._forms)), [*self._stretches, *opens, _ESCAPED_LETTER]
         self._scanner = _scanner(self._engine, windows, [*patterns, _CONTROL])
-        self._openings = [b"\0", rb"\u00", b"\xc2\x9b", *(_OPENINGS if self._tokens else ())]
+        self._openings = [rb"\u00", *(_OPENINGS if self._tokens else ())]
         if any(char in _ESCAPED_IN_URLS for run in self._runs for char in run):
             self._openings += [b"%2", rb"\/"]  # their escapes
         shortest = min(map(len, self._runs), default=MAX_STRIDE * SAMPLE)
@@ -154,6 +160,8 @@ class Masker:
         """For sure, as far as can be told quickly."""
         if self._stride <= 1 or self._engine is None:
             return False
+        if any(map(joined.__contains__, _HIDERS)) or (0xC2 in joined and _C1.search(joined) is not None):
+            return False
         if any(_holds(joined, opening) for opening in self._openings):
             return False
         return self._sample is None or self._sample.search(joined[:: self._stride]) is None
@@ -164,8 +172,8 @@ class Masker:
         changed: dict[int, bytes] = {}
         if not self._has_nothing(joined):
             self._look(joined, changed)
-        if b"\x1b" in joined:
-            coloured = [index for index in _coloured(joined) if index not in changed]
+        if b"\x1b" in joined and self._may_hide(joined):
+            coloured = [index for index, line in enumerate(lines) if b"\x1b" in line and index not in changed]
             found: dict[int, bytes] = {}
             self._look(without_controls(b"\n".join([lines[index] for index in coloured])), found)
             changed.update((coloured[index], line) for index, line in found.items())
@@ -175,6 +183,17 @@ class Masker:
         for index, line in changed.items():
             lines[index] = line
         return lines
+
+    def _may_hide(self, joined: bytes) -> bool:
+        """Whether an escape sequence stands within a word: nearly all stand around one."""
+        pieces: list[bytes] = []
+        place = joined.find(b"\x1b")
+        while place >= 0:
+            end = joined.find(b"\n", place)
+            end = len(joined) if end < 0 else end
+            pieces.append(joined[max(0, place - 1) : end])
+            place = joined.find(b"\x1b", end)
+        return self._hiding.search(b"\n".join(pieces)) is not None
 
     def mask_records(self, records: Iterable[dict[str, Any]]) -> None:
         """In place, all texts in them and names: for what became of lines in which something hid a value."""
@@ -274,19 +293,6 @@ def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _coloured(joined: bytes) -> Iterator[int]:
-    """Indices of the lines with an ESC in them."""
-    index = counted = 0
-    place = joined.find(b"\x1b")
-    while place >= 0:
-        index += joined.count(b"\n", counted, place)
-        yield index
-        counted = joined.find(b"\n", place)
-        if counted < 0:
-            return
-        place = joined.find(b"\x1b", counted)
-
-
 def without_controls(text: bytes) -> bytes:
     """Without colours and what else a terminal would not show, in as many lines."""
     if b"001" in text or b"x1" in text:
@@ -357,10 +363,8 @@ _search = _strstr()
 
 
 def _holds(text: bytes, what: bytes) -> bool:
-    """Whether ``what`` is in it; of a text with NULs `_strstr` sees what is before the first."""
-    if _search is None or what == b"\0":
-        return what in text
-    return _search(text, what) is not None
+    """Whether ``what`` is in the text, which has no NUL."""
+    return what in text if _search is None else _search(text, what) is not None
 
 
 def _compiled(engine: Any, pattern: bytes, *, groups: bool = False) -> Any:
