@@ -51,7 +51,7 @@ from shipper.lines.formats import CRASHED_JOB, FAMILIES, STRUCTURED, Found
 from shipper.lines.levels import ERROR, EXACT, INFO, level_of
 from shipper.lines.names import CLAIMED, JOB_NAMES, LEVEL_NAMES, MESSAGE_NAMES, MOVED, TIME_NAMES
 from shipper.lines.problems import describe
-from shipper.lines.text import any_dirty, clean, clean_lines
+from shipper.lines.text import clean, clean_lines, may_be_dirty
 from shipper.lines.times import NEAR_MS, Times
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ class Decoder:
         times_ms = self._times.column(time_values, [work.captures[index] for index in places])
         if not _all_plain(messages) or None in levels or None in times_ms:
             odd = [
-                level is None or time_ms is None or not _plain(message) or any_dirty((message,))
+                level is None or time_ms is None or not _plain(message) or _needs_a_look(message)
                 for message, level, time_ms in zip(messages, levels, times_ms, strict=True)
             ]
             for index, found in itertools.compress(zip(places, objects, strict=True), odd):
@@ -538,7 +538,7 @@ def _parsed(work: _Work, places: list[int], lines: list[bytes]) -> tuple[list[in
     objects: list[Record] = []
     for index, line in zip(places, lines, strict=True):
         try:
-            objects.append(orjson.loads(line))
+            objects.append(_loaded(line))
             good.append(index)
         except ValueError:
             found = loose.loads(line)
@@ -550,12 +550,29 @@ def _parsed(work: _Work, places: list[int], lines: list[bytes]) -> tuple[list[in
     return good, objects
 
 
-def _all_plain(messages: Sequence[object]) -> bool:
-    """Whether none can be JSON, for sure, nor hold what must be cleaned away."""
+def _loaded(line: bytes) -> Record:
+    """A line's object; escapes and the like may stand behind it. Raises ValueError."""
     try:
-        return min(messages) >= "!" and max(messages) < "{" and not any_dirty(messages)  # type: ignore[type-var, operator, arg-type]
+        found: Record = orjson.loads(line)
+    except ValueError:
+        if line[-1:] == b"}":
+            raise
+        found = orjson.loads(clean(line.decode(errors="replace")))
+        if not isinstance(found, dict):  # behind a carriage return
+            raise
+    return found
+
+
+def _all_plain(messages: Sequence[object]) -> bool:
+    """Whether none, for sure, can be JSON or is one that needs a look of its own."""
+    try:
+        return min(messages) >= "!" and max(messages) < "{" and not _needs_a_look("".join(messages))  # type: ignore[type-var, operator, arg-type]
     except TypeError:
         return False
+
+
+def _needs_a_look(text: str) -> bool:
+    return may_be_dirty(text) or CRASHED_JOB in text
 
 
 def _plain(message: object) -> bool:

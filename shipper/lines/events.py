@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Record = dict[str, object]
 """An event as every provider gets it, whatever it wraps around it:
 
-message     text; NUL and control characters are still in it
+message     text, cleaned as `text` has it; control characters other than tab and newline may still be in some of JSON
 timestamp   ms since 1970, wall time: the agent's own where it gave one, else the capture's
 seq         number of the (first) line; not in events of our own
 part, skipped, lines    number of the piece; lines left out before it; lines joined. Only when there are any

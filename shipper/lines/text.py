@@ -18,10 +18,6 @@ Invalid UTF-8 is replaced when bytes are decoded, before this. Linear in the len
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _CONTROLS = [byte for byte in range(32) if byte not in b"\t\n"] + [0x7F]
 _C1_LEAD = 0xC2
@@ -71,9 +67,8 @@ def _dirty(data: bytes) -> bool:
     return any(map(data.__contains__, _CONTROLS)) or (_C1_LEAD in data and _C1.search(data) is not None)
 
 
-def any_dirty(messages: Iterable[str]) -> bool:
-    """Whether one of them may need `clean`: escapes, returns, NUL, bell or backspace, as JSON may hold them."""
-    text = "".join(messages)
+def may_be_dirty(text: str) -> bool:
+    """Whether it may need `clean`: escapes, returns, NUL, bell or backspace, which JSON may hold."""
     return "\x1b" in text or "\r" in text or "\0" in text or "\b" in text or "\a" in text
 
 

@@ -16,6 +16,7 @@ from shipper.lines.levels import EXACT, LEVELS, level_of
         ("CRITICAL", "critical"), ("alert", "alert"), ("EMERGENCY", "emergency"),
         (10, "trace"), (20, "debug"), (30, "info"), (40, "warning"), (50, "error"), (60, "critical"),
         (35, "info"), (69, "critical"), (30.0, "info"),
+        ("WARN+1", "warning"), ("DEBUG-4", "debug"), ("ERROR+12", "error"), ("TRC", "trace"), ("FTL", "critical"),
     ],
 )  # fmt: skip
 def test_a_level_is_known_by_its_name_or_number(value: object, level: str) -> None:
@@ -25,7 +26,7 @@ def test_a_level_is_known_by_its_name_or_number(value: object, level: str) -> No
 
 
 @pytest.mark.parametrize(
-    "value", ["", "ok", "connected", "200", 200, 0, 9, 70, -10, True, None, [], {}, "x" * 9999, 1e300]
+    "value", ["", "ok", "connected", "200", "INFO+", "+2", 200, 0, 9, 70, -10, True, None, [], {}, "x" * 9999, 1e300]
 )
 def test_what_is_no_level_is_none(value: object) -> None:
     assert level_of(value) is None

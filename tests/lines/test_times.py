@@ -116,3 +116,83 @@ def test_a_column_holds_what_each_value_says_alone(values: list[object], later_m
 def test_a_clock_far_off_is_no_trouble() -> None:
     for capture_ms in (0, -DAY_MS, 1, 253_402_300_799_000, 9 * 10**15):
         assert moment("2026-11-24T12:00:00.031Z", capture_ms) is None
+
+
+def printed(stamp: str, capture: datetime = NOON) -> str | None:
+    """The moment of a stamp in front of a text, without its date where that is the capture's."""
+    times = Times()
+    capture_ms = round(capture.timestamp() * 1000)
+    times.begin([capture_ms])
+    try:
+        found = times.printed(stamp, capture_ms)
+    except KeyError:
+        return None
+    assert times.oldest_ms <= found <= times.newest_ms
+    assert times.printed(stamp, capture_ms) == found  # also when the second is known
+    moment = datetime.fromtimestamp(found / 1000, UTC)
+    text = moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    return text.removeprefix(f"{capture:%F} ")
+
+
+@pytest.mark.parametrize(
+    ("stamp", "moment"),
+    [
+        ("2026-11-24 11:55:35,080", "11:55:35.080"), ("2026-11-24T11:55:35.080123Z", "11:55:35.080"),
+        ("2026-11-24 12:55:35.080 +0100", "11:55:35.080"), ("2026-11-24 11:55:35.080 UTC", "11:55:35.080"),
+        ("2026/11/24 11:55:35.080123", "11:55:35.080"), ("2026-11-24T11:55:35.1Z", "11:55:35.100"),
+        ("11:55:35.080", "11:55:35.080"), ("11:55:35,080", "11:55:35.080"),
+        ("1124 11:55:35.080123", "11:55:35.080"),
+        # whole seconds and minutes are as long as they are, and the capture tells where in them
+        ("2026-11-24 12:00:00", "12:00:00.031"), ("2026-11-24 11:59:59", "11:59:59.999"),
+        ("2026-11-24 12:00:01", "12:00:01.000"), ("2026/11/24 12:00:00", "12:00:00.031"),
+        ("24/Nov/2026:13:00:00 +0100", "12:00:00.031"), ("24/Nov/2026 12:00:00", "12:00:00.031"),
+        ("Nov 24 12:00:00", "12:00:00.031"), ("12:00:00", "12:00:00.031"), ("12:00PM", "12:00:00.031"),
+        ("11:59AM", "11:59:59.999"), ("12:01PM", "12:01:00.000"), ("1:00:05PM", "13:00:05.000"),
+        # the nearest day
+        ("23:59:59.500", "23:59:59.500"), ("00:00:00.500", "00:00:00.500"), ("12:01AM", "00:01:59.999"),
+        # no moment, or none within a day
+        ("2026-11-22 12:00:00,000", None), ("2026-11-26 12:00:00,000", None), ("1122 12:00:00.000000", None),
+        ("2026-13-24 12:00:00,000", None), ("2026-11-24 25:00:00", None), ("25:61:61", None), ("99:99:99", None),
+        ("0229 12:00:00.000000", None), ("24/Nov/20x6:12:00:00", None), ("Nov 31 12:00:00", None), ("13:61PM", None),
+        ("", None), ("---------- ::::::::", None), ("24", None), ("2026-11-24", "00:00:00.999"),
+    ],
+)  # fmt: skip
+def test_a_stamp_in_front_of_a_text_is_this_moment(stamp: str, moment: str | None) -> None:
+    assert printed(stamp) == moment
+
+
+@pytest.mark.parametrize(
+    ("stamp", "capture", "moment"),
+    [
+        ("23:59:59.900", datetime(2027, 1, 1, 0, 0, 0, 50_000, UTC), "2026-12-31 23:59:59.900"),
+        ("00:00:00.010", datetime(2026, 12, 31, 23, 59, 59, 990_000, UTC), "2027-01-01 00:00:00.010"),
+        ("1231 23:59:59.900000", datetime(2027, 1, 1, 0, 0, 0, 50_000, UTC), "2026-12-31 23:59:59.900"),
+        ("0101 00:00:00.010000", datetime(2026, 12, 31, 23, 59, 59, 990_000, UTC), "2027-01-01 00:00:00.010"),
+        ("Dec 31 23:59:59", datetime(2027, 1, 1, 0, 0, 0, 50_000, UTC), "2026-12-31 23:59:59.999"),
+        ("0229 12:00:00.000000", datetime(2028, 2, 29, 12, 0, 0, 50_000, UTC), "12:00:00.000"),
+    ],
+)
+def test_a_stamp_without_date_or_year_is_of_the_nearest_one(stamp: str, capture: datetime, moment: str) -> None:
+    assert printed(stamp, capture) == moment
+
+
+@given(st.lists(st.integers(0, 3000), min_size=2, max_size=8).map(sorted))
+def test_stamps_of_whole_seconds_keep_the_order_of_the_captures(after_ms: list[int]) -> None:
+    times = Times()
+    found = []
+    for late in after_ms:
+        capture_ms = NOON_MS + late
+        times.begin([capture_ms])
+        stamp = datetime.fromtimestamp((capture_ms - 5) // 1000, UTC)
+        found.append(times.printed(f"{stamp:%F %T}", capture_ms))
+    assert found == sorted(found)
+
+
+@given(st.text(st.sampled_from("0123456789-/:., TZAPMUCNov+"), max_size=30), st.integers(-(2**62), 2**62))
+def test_whatever_stands_there_raises_nothing_but_a_key_error(stamp: str, capture_ms: int) -> None:
+    times = Times()
+    times.begin([capture_ms])
+    try:
+        assert abs(times.printed(stamp, capture_ms) - capture_ms) <= DAY_MS
+    except KeyError:
+        pass
