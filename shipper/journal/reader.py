@@ -4,6 +4,9 @@ Reading is a function of a `State`: `RunReader.read` takes one and returns what 
 can share one decoded window (a state is hashable by `State.key`), a failed request is read again by going back, and a
 cursor is a state with nothing in it. A window ends at a multiple of `WINDOW_BYTES` in its segment, at the segment's
 end, or where the journal ends for now: a sink that was away falls in step with the others at the next such place.
+
+Numbers count bytes, and a piece of an over-long line ends after so many; but a character of UTF-8 that this would cut
+in two goes with the next piece, or neither could show it. (Only where reading begins in between is it cut even so.)
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 
 SLACK_BYTES = FRAME_SIZE + (64 << 10)  # a frame may reach over the window's end: the supervisor reads 64 KiB at a time
 WINDOW_BYTES = 256 << 10  # some 1,200 lines of 220 bytes, decoded 2 MB: fits a core's cache (512 KiB costs 10 % more)
+
+_REST = 3  # bytes of a character of UTF-8 that may be there before its last one
 
 EVICTED = "journal_full"
 CORRUPT = "journal_corrupt"
@@ -533,12 +538,14 @@ class _Stream:
             while position < end:
                 filled = state.before - state.piece * self._max_line
                 if filled == self._max_line:  # and a byte follows: the piece is full
-                    self._end_piece(state.piece + 1)
+                    self._end_piece(state.piece + 1, _unfinished(state.carry))
                     filled = 0
-                if filled == 0:
+                if filled == 0 and position >= len(state.carry):
                     state.mark = place
                 taken = min(self._max_line - filled, end - position)
-                if not state.damaged:
+                if state.damaged:
+                    state.carry = (state.carry + payload[max(position, position + taken - 4) : position + taken])[-4:]
+                else:
                     state.carry += payload[position : position + taken]
                 state.before += taken
                 position += taken
@@ -548,13 +555,16 @@ class _Stream:
                 self._end_line()
                 position += 1
 
-    def _end_piece(self, part: int) -> None:
+    def _end_piece(self, part: int, rest: int = 0) -> None:
+        """``rest``: bytes at its end that go with the next one."""
         state = self.state
+        size = len(state.carry) - rest
         if not state.damaged:
+            size = size or len(state.carry)  # no piece is empty
             self._mark(state.seq, *state.mark)
-            self._append(state.carry, part)
+            self._append(state.carry[:size], part)
         state.piece += 1
-        state.carry = b""
+        state.carry = state.carry[size:]
         state.damaged = False
 
     def _end_line(self) -> None:
@@ -566,3 +576,15 @@ class _Stream:
         state.before = state.piece = 0
         state.carry = b""
         state.damaged = False
+
+
+def _unfinished(data: bytes) -> int:
+    """How many bytes at the end begin a character of UTF-8 that is cut there."""
+    for back in range(1, min(_REST, len(data)) + 1):
+        if data[-back] & 0xC0 != 0x80:  # not one that goes on with a character
+            try:
+                data[-back:].decode()
+            except UnicodeDecodeError as error:
+                return back if error.reason == "unexpected end of data" else 0
+            return 0
+    return 0

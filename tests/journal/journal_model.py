@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 
 from shipper.journal.facts import Facts
@@ -33,14 +34,29 @@ def lines_of(data: bytes, max_line: int, ended: bool) -> list[tuple[int, bytes, 
             seq += 1
             continue
         for part, start in enumerate(range(0, len(line), max_line), 1):
-            numbered.append((seq, line[start : start + max_line], part))
+            numbered.append((seq, piece_of(line, start, max_line), part))
             seq += 1
     # pieces that are full, and known not to be the last
     for part, start in enumerate(range(0, len(rest), max_line), 1):
         if len(rest) > start + max_line:
-            numbered.append((seq, rest[start : start + max_line], part))
+            numbered.append((seq, piece_of(rest, start, max_line), part))
             seq += 1
     return numbered
+
+
+def piece_of(line: bytes, start: int, max_line: int) -> bytes:
+    """The piece of a line that begins at ``start``: what would cut a character of UTF-8 goes with the next one."""
+    begin, end = (place - cut_off(line[max(place - max_line - 3, 0) : place]) for place in (start, start + max_line))
+    return line[begin:end] if start + max_line < len(line) else line[begin:]
+
+
+def cut_off(data: bytes) -> int:
+    """How many bytes at the end are the beginning of a character, as Python's own decoder has it."""
+    if len(data) < 4:
+        return 0
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(data)
+    return len(decoder.getstate()[0])
 
 
 def read_all(run: str, state: State | None = None, dead: bool = True) -> tuple[list[Lines | Gap | End], State]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_LINE = 16
-text = st.binary(max_size=40) | st.text("ab\n\r", max_size=40).map(str.encode) | st.just(b"x" * 40) | st.just(b"y" * 16)
+CHARACTERS = "é漢🙂".encode() * 5
+text = (
+    st.binary(max_size=40)
+    | st.text("ab\n\r", max_size=40).map(str.encode)
+    | st.sampled_from([b"x" * 40, b"y" * 16])
+    | st.builds(lambda start, end: CHARACTERS[start : start + end], st.integers(0, 8), st.integers(1, 30))
+)
 reads = st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), text.filter(bool)), max_size=25)
 
 
@@ -165,6 +172,23 @@ def test_a_line_longer_than_many_frames_comes_in_pieces(tmp_path: Path) -> None:
     lines = numbered(items, 1)
     assert b"".join(line for _, line, part in lines if part) == whole
     assert lines[-1] == (286, b"next", 0)
+
+
+@pytest.mark.parametrize("character", ["é", "漢", "🙂"])
+@pytest.mark.parametrize("read", [1, 7, 16, 1000])
+def test_no_piece_cuts_a_character_wherever_it_begins(tmp_path: Path, character: str, read: int) -> None:
+    for before in range(4):
+        line = "x" * before + character * 30
+        run = writer(str(tmp_path / str(before)), MAX_LINE)
+        printed = line.encode() + b"\n"
+        for start in range(0, len(printed), read):
+            run.append([(1, start, start, printed[start : start + read])])
+        pieces = numbered(read_all(run.path)[0], 1)
+        assert [(seq, part) for seq, _, part in pieces] == [
+            (n + 1, n + 1) for n in range(-(-len(line.encode()) // MAX_LINE))
+        ]
+        assert "".join(piece.decode() for _, piece, _ in pieces) == line
+        run.close()
 
 
 def test_pending_bytes_are_told_without_reading(tmp_path: Path) -> None:
