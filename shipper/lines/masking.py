@@ -123,6 +123,7 @@ class Masker:
         self._stretches: dict[bytes, None] = {}  # expressions that stand for the values without such a text
         self._compiled: dict[bytes, Any] = {}
         self._scanner: Any = _Never()
+        self._values_scanner: Any = _Never()  # of these alone
         self._runs: list[list[bytes]] = []  # of each form its longest stretch that looks the same however it is escaped
         self._sample: Any = None  # what is looked for in every `_stride`th byte
         self._stride = 1
@@ -148,6 +149,8 @@ class Masker:
             return
         windows, patterns = sorted(filter(None, self._forms)), [*self._stretches, *opens, _ESCAPED_LETTER]
         self._scanner = _scanner(self._engine, windows, [*patterns, _CONTROL])
+        if self._forms:
+            self._values_scanner = _scanner(self._engine, windows, [*self._stretches])
         self._openings = [rb"\u00", *(_OPENINGS if self._tokens else ())]
         if any(char in _ESCAPED_IN_URLS for run in self._runs for char in run):
             self._openings += [b"%2", rb"\/"]  # their escapes
@@ -261,10 +264,11 @@ class Masker:
     def _places(self, line: bytes) -> list[tuple[int, int]]:
         """Where there is something to mask."""
         spans = []
-        for window, forms in self._forms.items():
-            if window in line:  # b"" always is
-                for form in forms:
-                    spans += [found.span() for found in self._expression(form).finditer(line)]
+        if self._values_scanner.search(line) is not None:
+            for window, forms in self._forms.items():
+                if window in line:  # b"" always is
+                    for form in forms:
+                        spans += [found.span() for found in self._expression(form).finditer(line)]
         if self._tokens:
             if b"eyJ" in line:
                 spans += [found.span() for found in self._jwt.finditer(line)]
