@@ -204,6 +204,9 @@ class Decoder:
             counts = [1] * len(lines)
             kept_lines = kept_lines and kept_lines.copy()
             for start, end in batch.groups:
+                if kinds[start] == _EMPTY:
+                    kinds[start] = _PIECE
+                    work.records[start] = work.text(start, clean(lines[start].decode(errors="replace")))
                 _join(work, start, end)
                 counts[start] = end - start
                 sizes[start] = sum(sizes[start:end])
@@ -230,10 +233,7 @@ class Decoder:
         if not texts:
             return
         records = list(itertools.compress(work.records, is_text))
-        try:
-            firsts = bytes(map(_first, texts))
-        except IndexError:  # a group's first line that is blank
-            firsts = bytes(line[0] if line else _SPACE for line in texts)
+        firsts = bytes(map(_first, texts))
         where = list(itertools.compress(range(len(lines)), is_text))
         for match, understand, begins in FAMILIES:
             may_be = firsts.translate(begins)
@@ -451,7 +451,7 @@ def _captures(batch: Batch) -> list[int]:
     return captures
 
 
-def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
+def _sorted_out(batch: Batch) -> tuple[list[bytes], bytearray]:
     """The lines, without what is not to be seen of them, and the kind of each."""
     lines = batch.lines
     try:
@@ -494,9 +494,6 @@ def _sorted_out(batch: Batch) -> tuple[list[bytes], bytes | bytearray]:
                 kinds[index] = _OBJECT
             elif not line.strip():  # nothing but control characters
                 kinds[index] = _EMPTY
-    for start, _ in batch.groups:
-        if kinds[start] == _EMPTY:
-            kinds[start] = _TEXT
     return lines, kinds
 
 
