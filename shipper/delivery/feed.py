@@ -4,7 +4,8 @@ Lines that belong together may come in several windows. So where a window ends i
 a line that by its own look begins one, those lines are held: they are no part of the pieces, and stand in the `Context`
 that goes with the state after the window, to be put in front of what follows in their stream. They are let go
 
-- with what follows them, once it shows that the group is over;
+- with what follows them, once it shows that the group is over (a line that opens nothing is held only where the window
+  ends and the journal does not: what follows it is there to be read);
 - before a loss in their stream, and before the run's end;
 - where the journal ends for now, `JOIN_SECONDS` after the first of them was captured; at once when nothing more is to
   come (`Feed.whole`) or nobody has time to wait (`Feed.hurried`);
@@ -101,15 +102,16 @@ class Held:
     """The open end of a stream: lines that were read, and wait for what may belong to them.
 
     ``until``: monotonic; then they wait no more where the journal ends for now. ``window``: the one that the last of
-    them was read in.
+    them was read in. ``opens``: it is for their look that they wait; else it is one line, for what follows is there.
     """
 
-    __slots__ = ("lines", "until", "window")
+    __slots__ = ("lines", "opens", "until", "window")
 
-    def __init__(self, lines: Lines, until: float, window: Window) -> None:
+    def __init__(self, lines: Lines, until: float, window: Window, opens: bool) -> None:
         self.lines = lines
         self.until = until
         self.window = window
+        self.opens = opens
 
 
 class Context:
@@ -279,7 +281,7 @@ class Feed:
         place = self._reader.window(state)
         self.decoded += 1
         self.gone = window.gone
-        work = _Reading(context)
+        work = _Reading(context, window.at_end)
         for item in window.items:
             if isinstance(item, Lines):
                 self._take(work, item, place)
@@ -320,6 +322,10 @@ class Feed:
             return
         grouping = group(item.lines, item.parts)
         groups, start = grouping.groups, grouping.open_from
+        opens = start is not None
+        if not (opens or work.at_end or item.lines[-1][:1] == b"{"):  # JSON is never gone on with
+            last = len(item.lines) - 1
+            start = last if last not in item.parts and not (groups and groups[-1][1] > last) else None
         if start is not None:
             groups = [(first, end) for first, end in groups if end <= start]
             cut, following = item.first_seq + start, item.first_seq + len(item.lines)
@@ -327,7 +333,7 @@ class Feed:
             until = self._waits_until(tail)
             if before is not None and before.lines.first_seq == cut:
                 until = min(until, before.until)
-            work.held[item.stream] = Held(tail, until, window)
+            work.held[item.stream] = Held(tail, until, window, opens)
             if not start:
                 return
             item = _portion(item, item.first_seq, cut)
@@ -355,7 +361,7 @@ class Feed:
         newest_ns = max((item.marks[-1][1] for item in window.items if isinstance(item, Lines)), default=0)
         for stream, held in (*work.held.items(),):
             passed = newest_ns - held.lines.marks[0][1] >= JOIN_SECONDS * 1e9
-            if at_once or passed or (window.at_end and held.until <= now):
+            if at_once or passed or (window.at_end and (held.until <= now or not held.opens)):
                 self._let_go(work, stream)
 
     def _decode(self, work: _Reading, item: Lines, window: Window, groups: Sequence[tuple[int, int]]) -> None:
@@ -461,9 +467,10 @@ def _masked(facts: Facts, masker: Masker) -> Facts:
 class _Reading:
     """What has come of a window so far."""
 
-    __slots__ = ("calls", "held", "pieces")
+    __slots__ = ("at_end", "calls", "held", "pieces")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, at_end: bool) -> None:
+        self.at_end = at_end
         self.pieces: list[Piece] = []
         self.held = dict(context.held)
         self.calls = context.calls

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shipper.config.budget import WINDOW_BYTES
 from shipper.delivery.commits import Committer
 from shipper.delivery.feed import JOIN_SECONDS, Context, Feed
 from shipper.delivery.sender import Sender
@@ -260,9 +261,12 @@ def test_it_is_let_go_while_the_other_stream_never_pauses(bench: Bench) -> None:
     assert bench.source.feed.available(bench.source._state) > 0
 
 
-def lines_of(directory: str, committer: Committer, cuts: list[bytes]) -> list[tuple[int, int, str]]:
-    """What comes of lines that are read cut by cut."""
-    bench = Bench(directory, committer)
+def lines_of(directory: str, cuts: list[bytes], window_bytes: int = WINDOW_BYTES) -> list[tuple[int, int, str]]:
+    """What comes of lines that are printed cut by cut; they are read so too, unless the windows are small."""
+    bench = Bench(directory, COMMITTER)
+    if window_bytes < WINDOW_BYTES:
+        bench.feed = Feed(bench.run.path, window_bytes=window_bytes, clock=bench.clock)
+        bench.source = bench.open("small")
     found: list[tuple[int, int, str]] = []
 
     def read() -> None:
@@ -271,11 +275,12 @@ def lines_of(directory: str, committer: Committer, cuts: list[bytes]) -> list[tu
 
     for data in cuts:
         bench.print(data)
-        read()
+        if window_bytes == WINDOW_BYTES:
+            read()
     end_run(bench.run)
     while bench.source.has_pending() and not bench.source.last_words:
         read()
-    assert committer.flush(5)
+    assert COMMITTER.flush(5)
     bench.source.close()
     bench.feed.close()
     return [event for event in found if event[0]]
@@ -290,13 +295,26 @@ texts = st.lists(
 ).map(b"".join)
 
 
-@given(texts, st.data())
+@given(texts, st.integers(40, 400), st.data())
 @settings(max_examples=80, deadline=None)
-def test_any_cut_of_any_lines_gives_the_same_events(text: bytes, choose: st.DataObject) -> None:
+def test_any_cut_into_reads_and_windows_gives_the_same_events(
+    text: bytes, window_bytes: int, choose: st.DataObject
+) -> None:
     places = sorted(choose.draw(st.sets(st.integers(0, len(text)), max_size=6)))
     cuts = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True) if start < end]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        assert lines_of(one, COMMITTER, cuts) == lines_of(other, COMMITTER, [text] if text else [])
+        assert lines_of(one, cuts, window_bytes) == lines_of(other, [text] if text else [])
+
+
+@given(st.lists(st.sampled_from([TRACEBACK + AFTER, b"plain\n", b"\n", AFTER]), max_size=6).map(b"".join), st.data())
+@settings(max_examples=80, deadline=None)
+def test_tracebacks_are_joined_however_the_reading_keeps_up_with_the_printing(
+    text: bytes, choose: st.DataObject
+) -> None:
+    places = sorted(choose.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    cuts = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True) if start < end]
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        assert lines_of(one, cuts) == lines_of(other, [text] if text else [])
 
 
 # -- several sinks -----------------------------------------------------------------------------------------------------
