@@ -5,7 +5,7 @@
 | loguru, `serialize=True` | all of `record`, and of its `extra`, where the name is free; `level.name`, `time.timestamp`, `process.id` as `pid`. `text` repeats it all and is left out; the traceback in it becomes `exc_info` |
 | tracing-subscriber (Rust) | `fields.message` |
 | Elastic Common Schema, nested | `log.level` |
-| OpenTelemetry | `body.stringValue`; a severity number without its text becomes that |
+| OpenTelemetry (told by a severity) | `body`, or its `stringValue`; a severity number without its text becomes that |
 
 Sources: loguru/_handler.py (_serialize_record), tracing-subscriber's format/json.rs, ecs-logging-python's
 StdlibFormatter, opentelemetry-proto's logs.proto and the data model's severity numbers; read 2026-11.
@@ -22,6 +22,7 @@ HINTS = frozenset({"record", "fields", "log", "body", "severityNumber", "severit
 """Objects without any of these names are of no such dialect."""
 
 _SEVERITIES = ("trace", "debug", "info", "warn", "error", "fatal")  # four numbers each, from 1
+_SEVERITY_NAMES = frozenset({"severityNumber", "severity_number", "severityText", "severity_text"})
 _TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -39,9 +40,13 @@ def lift(found: Record) -> None:
         found["log.level"] = log.pop("level")
         if not log:
             del found["log"]
-    body = found.get("body")
-    if isinstance(body, dict) and len(body) == 1 and isinstance(body.get("stringValue"), str):
-        found["body"] = body["stringValue"]
+    if not _SEVERITY_NAMES.isdisjoint(found) and "message" not in found:
+        body = found.get("body")
+        if isinstance(body, dict) and len(body) == 1:
+            body = body.get("stringValue")
+        if isinstance(body, str):
+            found["message"] = body
+            del found["body"]
     for number, text in (("severityNumber", "severityText"), ("severity_number", "severity_text")):
         value = found.get(number)
         if isinstance(value, int) and 1 <= value <= 24 and value is not True and not found.get(text):

@@ -15,6 +15,7 @@ What is taken, and what stays:
   `Error: ` is an exception's title. The first lines of crashes count as errors without a token: panics, tracebacks,
   `process exited with non-zero exit code`, LiveKit's word for a job that died.
 - Time stamps: those of `times.Times.printed`, at the front or right behind the level. One that names no offset is UTC.
+  A clock without a date counts with a level behind it only: alone it may be a duration.
 
 One compiled pattern a family, chosen by the line's first character; each is linear: what may repeat without bound is
 followed by something that it cannot match, or is possessive. Other lines pay that choice, and the patterns' first test.
@@ -51,7 +52,7 @@ these. Empty where there is none. With `STRUCTURED` as the level the fields are 
 
 
 _UPPER = (
-    "TRACE|DEBUG|DEV|INFO|NOTICE|SUCCESS|WARNING|WARN|ERROR|CRITICAL|FATAL|PANIC|ALERT|EMERGENCY|EMERG|SEVERE|VERBOSE"
+    "TRACE|DEBUG|INFO|NOTICE|SUCCESS|WARNING|WARN|ERROR|CRITICAL|FATAL|PANIC|ALERT|EMERGENCY|EMERG|SEVERE|VERBOSE"
     "|TRC|DBG|INF|WRN|ERR|FTL|PNC|CRIT"
 )
 _WORD = "[A-Za-z]{3,9}+"
@@ -99,7 +100,7 @@ _BEHIND = rf"""
 _TIMED = _pattern(
     rf"""
       (?P<dev> [\d-]{{10}}~[\d:]{{8}},\d{{3}} ) ~-~                               # LiveKit's
-      (?P<devlevel> {_UPPER} ) ~ (?P<devname> [^\s-]\S*+ ) ~-~
+      (?P<devlevel> {_UPPER}|DEV ) ~ (?P<devname> [^\s-]\S*+ ) ~-~
     | (?P<stamp> {_ISO} | {_CLOCK} ) (?! [\w:] ) (?: {_LEVEL} {_BEHIND} )?
     | [\da-fA-F.:]{{3,45}}+ ~ [^\s\[]{{1,80}}+ ~ [^\[\n]{{1,80}}+ \[ (?P<access> {_CLF} ) \]
     """
@@ -122,7 +123,8 @@ _UPPERCASE = _pattern(
       (?: ~* (?P<stamp> {_ISO} ) )?
       (?: ~* (?: \[ (?P<boxed> {_NAME} ) \]
                | (?P<named> [A-Za-z_] [\w.-]*+ ) (?: :\d+ )? (?: ~-~ | :(?= ~ | $ ) ) ) )?
-    | (?P<crash> Traceback~\(most~recent~call~last\):$ | Exception~in~thread~ | Fatal~Python~error:~ )
+    | (?P<crash> Traceback~\(most~recent~call~last\):$ | Exception~in~thread~(?: " | [^\n]*:$ )
+               | Fatal~Python~error:~ )
     | (?P<month> {_SYSLOG} ) ~ \S+ ~ (?P<app> [\w./-]+ ) (?: \[\d+\] )? :
     """
 )
@@ -138,16 +140,19 @@ _LOWERCASE = _pattern(
 _MARKED = _pattern(
     rf"""
       < (?P<pri> 1?\d{{1,2}} ) > (?: 1~ (?P<stamp> {_ISO} ) ~ \S+ ~ (?P<app> \S+ )
-        | (?P<month> {_SYSLOG} ) (?: ~ \S+ ~ (?P<tag> [\w./-]+ ) (?: \[\d+\] )? : )? )?
+        | (?P<month> {_SYSLOG} ) (?: ~ \S+ ~ (?P<tag> [\w./-]+ ) (?: \[\d+\] )? : )? )
+    | < (?P<prefix> [0-7] ) > (?= \S )                                           # systemd's
     | (?: \(node:\d+\)~ (?: \[\w+\]~ )? | [/<] [^:\n]*+ :\d+:~ ) (?P<warning> \w*Warning ) :~
     """
 )
 
 _PAIR = re.compile(r'([\w.@/-]{1,80}+)=(?:"((?:[^"\\]|\\.)*+)"|([^\s"=]*+))(?:[ ]+|$)', re.ASCII)
-_SHORT = re.compile(r"-?(?:0|[1-9]\d{0,14})", re.ASCII)
+_SHORT = re.compile(r"0|-?[1-9]\d{0,14}", re.ASCII)
 """A number that no id of 16 digits (span) or more can be."""
 _TAILS = 4  # places at which the object behind a text is looked for
 
+_DATED = len("2026-11-24 03:55:35")
+"""A clock alone may as well be a duration: it counts with a level behind it only."""
 _KLOG = {"I": INFO, "W": WARNING, "E": ERROR, "F": CRITICAL}
 _PRI = (EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG)  # RFC 5424, 6.2.1
 _NPM = {"ERR!": ERROR, "error": ERROR, "WARN": WARNING, "warn": WARNING, "notice": NOTICE}
@@ -172,13 +177,13 @@ def _name(name: str) -> str:
     return name
 
 
-def _timed(found: re.Match[str], text: str) -> Found:
+def _timed(found: re.Match[str], text: str) -> Found | None:
     (
         dev, devlevel, devname,
         stamp, tab, first, colon, inner, behind, bracket, dotted, after, dashed, between, boxed, named, access,
     ) = found.groups()  # fmt: skip
     if dev:
-        level = _TOKENS[devlevel]
+        level = _TOKENS.get(devlevel, DEBUG)
         if level < ERROR and text.startswith(CRASHED_JOB, found.end()):
             level = ERROR
         return _with_tail(level, dev, devname, text, found.end())
@@ -186,7 +191,7 @@ def _timed(found: re.Match[str], text: str) -> Found:
         return INFO, access, "", None, ""
     known = _TOKENS.get(first or colon or tab or bracket or behind or after or between)
     if known is None:
-        return INFO, stamp, "", None, ""
+        return (INFO, stamp, "", None, "") if len(stamp) >= _DATED else None
     name = boxed or named or dashed or dotted or inner or ""
     if name:
         name = _name(name)
@@ -205,7 +210,7 @@ def _bracketed(found: re.Match[str], text: str) -> Found | None:
     ) = found.groups()  # fmt: skip
     level = _TOKENS.get(alone or first or colon or tab or bracket or behind or after or between or env)
     if level is None:
-        return (INFO, stamp, "", None, "") if stamp else None
+        return (INFO, stamp, "", None, "") if stamp and len(stamp) >= _DATED else None
     if alone:
         return level, late or "", second or "", None, ""
     name = _name(target or boxed or named or dashed or dotted or inner or "")
@@ -234,9 +239,9 @@ def _lowercase(found: re.Match[str], text: str) -> Found | None:
 
 def _marked(found: re.Match[str], text: str) -> Found | None:
     del text
-    pri, stamp, app, month, tag, _ = found.groups()
-    if pri:
-        number = int(pri)
+    pri, stamp, app, month, tag, prefix, _ = found.groups()
+    if pri or prefix:
+        number = int(pri or prefix)
         return (_PRI[number & 7], stamp or month or "", app or tag or "", None, "") if number < 192 else None
     return WARNING, "", "", None, ""
 
@@ -266,7 +271,12 @@ def _pairs(text: str) -> dict[str, object] | None:
         if pair is None:
             return None
         name, quoted, bare = pair.groups()
-        fields[name] = _plain(bare) if quoted is None else _unquoted(quoted)
+        if name in fields:  # one of them would be lost
+            return None
+        if quoted is not None:
+            fields[name] = _unquoted(quoted)
+        else:
+            fields[name] = bare if name in ("msg", "message") else _plain(bare)
         at = pair.end()
     if "msg" in fields or level_of(fields.get("level", fields.get("lvl", fields.get("severity")))) is not None:
         return fields

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-MESSAGE_NAMES = ("message", "msg", "event", "log", "body", "@m", "@mt", "Message")
-"""First text wins. LiveKit and python-json-logger, pino and zap, structlog, Docker's JSON, OpenTelemetry, Serilog's
-compact form (the template where it is not rendered), .NET's console."""
+MESSAGE_NAMES = ("message", "msg", "event", "log", "@m", "@mt", "Message")
+"""First text wins. LiveKit and python-json-logger, pino and zap, structlog, Docker's JSON, Serilog's compact form (the
+template where it is not rendered), .NET's console."""
 
 LEVEL_NAMES = (
     "level", "severity", "levelname", "lvl", "log.level", "severityText", "severity_text", "@l", "LogLevel", "status",

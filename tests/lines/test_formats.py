@@ -84,6 +84,8 @@ def test_the_table_in_the_docs_is_of_today() -> None:
 
 # Nothing of these says a level where a level stands.
 SENTENCES = [
+    "[dev] server started", "<1> first", "<191>x", "<8>x", "01:23:45 left", "[00:05:23] 12 %",
+    "FOO=1 level=error level=info", "Exception in thread safety",
     "no ERROR here", "ERROR in a sentence", "an ERROR: in the middle", "we saw [ERROR] there", "level=error is bad",
     "the level=error", "x=1 level", "Error: a title", "error: in lower case", "ErrorLevel: x", "ERRORS: 3",
     "INFORMATION", "Warning: a title", "fatal: not a git repository", "panic at the disco", "panics: 3",
