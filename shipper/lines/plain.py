@@ -1,6 +1,6 @@
 """Lines to events without looking into them, one by one: for lines that the decoder, or a sink, has died of.
 
-The text as it stands, masked and redacted, level info, the time of the capture. What begins like a JSON object gets the
+The text, cleaned, masked and redacted, level info, the time of the capture. What begins like a JSON object gets the
 ``json: `` in front that the decoder gives to some: see `decoder`. Nothing is joined. The user's filters hold, but for
 the level, which nobody has looked for.
 """
@@ -13,6 +13,7 @@ from shipper.journal.numbering import STREAM_NAMES
 from shipper.lines.decoder import changed_since, counted
 from shipper.lines.events import NONE_LEFT, Events, Left, Record, both
 from shipper.lines.levels import INFO
+from shipper.lines.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,17 +52,24 @@ def plain(
             continue
         with at(batch.first_seq + index):
             part = batch.parts.get(index, 0)
+            text = clean(line.decode(errors="replace"))
+            if not part and not text.strip():
+                pending = both(pending, _EMPTY)
+                continue
             whole = line if part else line.removesuffix(b"\r")
-            if masker is not None:
-                (whole,) = masker.mask([whole])
-            if filters is not None:
-                if filters.excludes(whole):
+            if masker is not None or filters is not None:
+                shown = before_it = text.encode()
+                if masker is not None:
+                    (shown, whole) = masker.mask([shown, whole])
+                if filters is not None and filters.excludes(shown):
                     pending = both(pending, _EXCLUDED)
                     continue
-                text = whole.decode(errors="replace")
-                changed = filters.text(text, part)
-                whole = whole if changed == text else changed.encode()
-            record = _record(whole, time_ms, batch.first_seq + index)
+                text = shown.decode(errors="replace")
+                if filters is not None:
+                    text = filters.text(text, part)
+                if text.encode() != before_it:
+                    whole = text.encode()
+            record = _record(text, time_ms, batch.first_seq + index)
         if pending != NONE_LEFT:
             record["skipped"], left[len(records)], pending = sum(pending), pending, NONE_LEFT
         if index in batch.parts:
@@ -76,6 +84,5 @@ def plain(
     )  # fmt: skip
 
 
-def _record(line: bytes, time_ms: int, seq: int) -> Record:
-    text = line.decode(errors="replace")
+def _record(text: str, time_ms: int, seq: int) -> Record:
     return {"message": f"json: {text}" if text.lstrip().startswith("{") else text, "timestamp": time_ms, "seq": seq}
