@@ -48,7 +48,7 @@ ACTING = {
     "SHIPPER_EXCLUDE": Variable("", "regular expression (RE2); a line in which it is found is not forwarded"),
     "SHIPPER_REDACT": Variable("", "regular expressions (RE2), one a line; what they find leaves as [REDACTED]"),
     "SHIPPER_MASK": Variable(
-        "", "comma list of further variables whose values are masked, or off: the sinks' own only"
+        "", "comma list of further variables to mask the values of, or off: the sinks' own only"
     ),
     "SHIPPER_PII": Variable("keep", "fields named lk.pii.*: keep, drop or hash"),
     "SHIPPER_MULTILINE": Variable("on", "off: every line of a traceback is an event of its own"),
