@@ -47,9 +47,7 @@ ACTING = {
     "SHIPPER_LEVEL": Variable("", "least level that is forwarded: debug, info, warning, error, ..."),
     "SHIPPER_EXCLUDE": Variable("", "regular expression (RE2); a line in which it is found is not forwarded"),
     "SHIPPER_REDACT": Variable("", "regular expressions (RE2), one a line; what they find leaves as [REDACTED]"),
-    "SHIPPER_MASK": Variable(
-        "", "comma list of further variables to mask the values of, or off: the sinks' own only"
-    ),
+    "SHIPPER_MASK": Variable("", "comma list of further variables to mask the values of, or off: the sinks' own only"),
     "SHIPPER_PII": Variable("keep", "fields named lk.pii.*: keep, drop or hash"),
     "SHIPPER_MULTILINE": Variable("on", "off: every line of a traceback is an event of its own"),
     "SHIPPER_DIR": Variable("", "where the journal lives"),

@@ -15,8 +15,22 @@ from shipper.delivery.feed import Feed
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import RECORD_BYTES, Source
 from shipper.journal.cursor import CursorFile
+from shipper.journal.facts import Facts
+from shipper.journal.reader import State
+from shipper.journal.writer import JournalWriter
+from shipper.lines.filters import Filters
+from shipper.lines.masking import Masker
 from shipper.sinks.base import Limits
-from tests.delivery.delivery_helpers import MIB, begin_run, closed, end_run, messages_of, print_lines, raise_error
+from tests.delivery.delivery_helpers import (
+    MIB,
+    NOW_NS,
+    begin_run,
+    closed,
+    end_run,
+    messages_of,
+    print_lines,
+    raise_error,
+)
 from tests.delivery.test_sender import ENTRY, Fake
 
 if TYPE_CHECKING:
@@ -182,3 +196,35 @@ async def test_senders_of_sinks_with_different_limits_decode_together(run: str) 
     assert all(source.complete for source in sources)
     assert [sink.accepted for sink in sinks] == [ALL] * 4
     assert feed.decoded < windows_of(run) * 1.25
+
+
+def test_equal_personal_fields_have_one_hash_in_a_run_also_after_a_restart_and_another_in_the_next(
+    tmp_path: Path,
+) -> None:
+    hashes = []
+    for n, run in enumerate(("0123456789abcdef", "fedcba9876543210")):
+        writer = begin_run(str(tmp_path), run, n=n)
+        writer.append([(1, NOW_NS, 0, b'{"message":"a","lk.pii.text":"hello"}\n' * 2)])
+        end_run(writer)
+        for _ in range(2):  # two workers
+            feed = Feed(writer.path, filters=Filters(pii="hash"))
+            feed.dead = True
+            pieces, _, _ = feed.read(State.start())
+            hashes += [record["lk.pii.text"] for record in pieces[0].events.records]
+            feed.close()
+    assert hashes[:4] == [hashes[0]] * 4
+    assert hashes[4:] == [hashes[4]] * 4
+    assert hashes[0] != hashes[4]
+    assert len(str(hashes[0])) == 16
+
+
+def test_facts_of_a_run_leave_masked(tmp_path: Path) -> None:
+    secret = "pub0123456789ABCdef"
+    facts = Facts(
+        "0123456789abcdef", secret, f"a-{secret}", "svc", (("key", secret),), ("datadog",), 1 << 18, 0, "a.py"
+    )
+    writer = JournalWriter.create([str(tmp_path)], facts, MIB)
+    end_run(writer)
+    found = Feed(writer.path, masker=Masker([secret])).facts
+    assert (found.host, found.source, found.tags) == ("[MASKED]", "a-[MASKED]", (("key", "[MASKED]"),))
+    assert (found.run, found.service, found.sinks, found.max_line) == (facts.run, "svc", ("datadog",), 1 << 18)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
@@ -11,10 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shipper.lines.batch import Batch
 from shipper.lines.engine import RE2
 from shipper.lines.filters import BELOW, EXCLUDED, HIDDEN, KEPT, Filters, Pattern, make
 from shipper.lines.levels import DEBUG, ERROR, INFO, WARNING
+from shipper.lines.masking import Masker
+from shipper.lines.plain import plain
 
+KEY = "pub0123456789ABCdef"
 ENGINES = {"re2": RE2, "without re2": None}
 
 
@@ -252,3 +257,25 @@ def test_a_pattern_finds_a_text_among_many_wherever_it_finds_it_alone() -> None:
         made = Pattern(pattern)
         assert list(made.which(texts)) == [index for index, text in enumerate(texts) if made.is_in(text)], pattern
         assert made.may_be_in(texts) or not list(made.which(texts))
+
+
+def test_lines_that_are_sent_as_text_are_filtered_too() -> None:
+    lines = [
+        b"GET /health",
+        b'{"lk.pii.a":"hello","b":"call 555"}',
+        b"",
+        f"key {KEY}".encode(),
+        b"piece 1",
+        b"piece 2",
+    ]
+    batch = Batch(1, lines, 1, [(0, 10**18)], {4: 1, 5: 2})
+    made = filters(exclude="^GET", redact=("5+",), pii="drop", level=ERROR)
+    events = plain(batch, lambda _: nullcontext(), made, Masker([KEY]))
+    assert events.messages == [
+        'json: {"lk.pii.a":"[REDACTED]","b":"call [REDACTED]"}',
+        "key [MASKED]",
+        "piece 1",
+        HIDDEN,
+    ]
+    assert [one.get("skipped") for one in events.records] == [1, 1, None, None]
+    assert events.changes == {"masked": 1, "redacted": 1, "pii": 2}
