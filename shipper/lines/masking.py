@@ -60,16 +60,19 @@ _SAME = re.compile("[A-Za-z0-9._+/-]+")
 
 _JWT = rb"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){2,4}"
 _BEARER = rb"(?i:bearer)(?:[ \t]+|%20|\+)[A-Za-z0-9._~+/=-]{16,}"
-_WORD = rb"""(?:[^\s"'\\,]|\\/|\\u00[0-9a-fA-F]{2}|=\\*"[^"\\\n]*\\*")+"""
-_PARAMETER = rb"""[\w-]+=(?:\\*"[^"\\\n]*\\*"|[^=\s,"'\\](?:""" + _WORD + rb")?)"
+# ="value", but not the end of a credential ("abc=") and the name that follows it in a JSON line
+_QUOTED = rb"""=\\*"[^\s"\\,:{}\[\]][^"\\\n]*\\*\""""
+_WORD = rb"""(?:""" + _QUOTED + rb"""|[^\s"'\\,]|\\/|\\u00[0-9a-fA-F]{2})+"""
+_FIRST = rb"""[^\s"'\\,{\[(<]"""  # of a word that is a value's
+_PARAMETER = rb"""[\w-]+(?:""" + _QUOTED + rb"""|=[^=\s,"'\\](?:""" + _WORD + rb")?)"
 _AUTHORIZATION = (
     rb"(?i:authorization)"
     # a name in quotes may be the key of an object or the first of a pair; a bare one is a header's or a variable's
-    rb"""(?:\\*["'][ \t]*(?:=>?|[:,])|[ \t]*(?:=>?|:)|%3[aAdD])(?:[ \t]|%20|\+)*(?:[\[({][ \t]*)?"""
+    rb"""(?:\\*["'][ \t]*(?:=>?|[:,])|[ \t]*(?:=>?|:)|%3[aAdD])(?:[ \t]|%20|\+)*(?:[\[(][ \t]*)?"""
     rb"""(?:[bru]?"((?:[^"\\\n]|\\.)*)|[bru]?'((?:[^'\\\n]|\\.)*)|[bru]?\\["']((?:[^"'\\\n]|\\\\+.)*)|\\\\+["']([^"'\\\n]*)|"""
     # Digest name="value", name=value; else one word or two, scheme and credentials
-    rb"(" + _WORD + rb"[ \t]+" + _PARAMETER + rb"(?:[ \t]*,[ \t]*" + _PARAMETER + rb")*"
-    rb"|" + _WORD + rb"(?:[ \t]+" + _WORD + rb")?))"
+    rb"(" + _FIRST + rb"(?:" + _WORD + rb")?(?:[ \t]+" + _PARAMETER + rb"(?:[ \t]*,[ \t]*" + _PARAMETER + rb")*"
+    rb"|[ \t]+" + _WORD + rb")?))"
 )
 _SCHEME = re.compile(
     rb"(?i)(?:basic|bearer|digest|token|apikey|negotiate|hawk|oauth|aws4-hmac-sha256)(?:[ \t]+|%20|\+)"
@@ -92,6 +95,7 @@ _SEQUENCE = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?"
     rb"|\xc2\x9b[0-?]*[ -/]*[@-~]|\xc2[\x80-\x9f]"
 )
+_ESCAPE_END = re.compile(rb"\\(?:[bfnrt]|u[0-9a-fA-F]{4})\Z")
 _HIDING = (
     rb"[!-~\x80-\xff](?:\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])|\xc2[\x80-\x9f])+"
     rb"[!-~\x80-\xff]"
@@ -252,7 +256,7 @@ class Masker:
         for other in _other_readings(line):
             if len(hidden := self._places(other)) > len(chosen):
                 best, chosen = other, hidden
-        spans = _merged(chosen)
+        spans = [(_after_escape(best, start), end) for start, end in _merged(chosen)]
         if not spans:
             return line, 0
         pieces, place = [], 0
@@ -295,6 +299,12 @@ def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
+
+
+def _after_escape(line: bytes, start: int) -> int:
+    """``start``, or behind it where the byte there ends an escape of JSON's: without it the line would be none."""
+    found = _ESCAPE_END.search(line, max(0, start - 5), start + 1)
+    return start + 1 if found is not None and found.start() < start else start
 
 
 def without_controls(text: bytes) -> bytes:
@@ -341,7 +351,8 @@ def _credentials(line: bytes, found: Iterable[Any]) -> list[tuple[int, int]]:
             continue  # an empty one
         start, end = one.span(group)
         value = line[start:end]
-        if value.split(None, 1)[0].strip(b".;:)}]").lower() in _NO_CREDENTIALS if value.strip() else True:
+        first = (value.split(None, 1) or [b""])[0].strip(b".;:)}]").lower()
+        if not first or first in _NO_CREDENTIALS or (len(first) < 8 and first.isdigit()):
             continue
         scheme = _SCHEME.match(value)
         if scheme is not None and scheme.end() < len(value):

@@ -71,6 +71,15 @@ def test_in_base64_it_is_masked_wherever_it_begins(before: bytes, after: bytes, 
         assert len(left) <= len(b"auth=%3D%3D") + 2 + len(encode(before + after)) * 3
 
 
+@pytest.mark.parametrize("before", ["\n", "\t", "\x01", "\u00e9", "\\", '"', "/", "x"])
+def test_a_json_line_stays_one_whatever_stands_before_the_value(before: str) -> None:
+    for value in (SECRET, PLAIN, "n" + PLAIN, "/" + PLAIN, '"' + PLAIN):
+        masker = Masker([SECRET, PLAIN, "n" + PLAIN, "/" + PLAIN, '"' + PLAIN])
+        for text in (value, base64.b64encode(b"ab" + value.encode()).decode()):
+            (line,) = masker.mask([json.dumps({"message": f"a{before}{text}"}).encode()])
+            assert HIDDEN.decode() in json.loads(line)["message"]
+
+
 def test_the_lines_of_a_key_are_masked_where_they_stand_alone_and_all_of_it_where_it_is_one_text() -> None:
     masker = Masker([PEM, *PEM.split("\n")[1:3]])
     found = masker.mask([line.encode() for line in PEM.split("\n")])
@@ -104,6 +113,12 @@ HEADERS = {
     "Authorization: AWS4-HMAC-SHA256 Credential=A/2026/x, SignedHeaders=host;range, Signature=abc end": (
         "Authorization: AWS4-HMAC-SHA256 [MASKED] end"
     ),
+    '{"m":"Authorization: Basic YWJj=","level":"INFO"}': '{"m":"Authorization: Basic [MASKED]","level":"INFO"}',
+    '{"m":"authorization=YWJj==" , "level":"INFO"}': '{"m":"authorization=[MASKED]" , "level":"INFO"}',
+    '{"m":"{\\"a\\":\\"Authorization: Basic YWJj=\\",\\"x\\":1}"}': (
+        '{"m":"{\\"a\\":\\"Authorization: Basic [MASKED]\\",\\"x\\":1}"}'
+    ),
+    'Authorization: Digest username="M", uri="/a:b,c", response="abc" end': "Authorization: Digest [MASKED] end",
     "map[Authorization:[Bearer abc] Host:[y]]": "map[Authorization:[Bearer [MASKED] Host:[y]]",
     "Authorization%3A%20Bearer%20xyz": "Authorization%3A%20Bearer%20[MASKED]",
     "authorization\x1b[0m: \x1b[32mBearer abc": "authorization: Bearer [MASKED]",
@@ -116,6 +131,8 @@ HARMLESS = (
     "Authorization is required, see https://example.com/authorization",
     '{"Authorization": null, "a": "eyJ", "b": "bearer of bad news and more of them"}',
     "'Authorization': None",
+    '{"authorization":{"type":"Bearer","ok":true},"status":1}',
+    '{"authorization":403,"authorization":true,"x":[{"authorization":[1,2]}]}',
     "Authorization:",
     "\x1b[32mINFO\x1b[0m registered worker",
 )
