@@ -10,6 +10,7 @@ import time
 
 from shipper.commands import finding
 from shipper.commands.figures import NOT_STARTED, Figures, SinkFigures, gather
+from shipper.config.needles import hide
 from shipper.config.settings import load
 from shipper.config.units import size_in_words
 from shipper.messages import say
@@ -122,9 +123,10 @@ def _in_place(text: str) -> str:
 
 
 def _write(text: str) -> None:
-    """Whatever stdout can show of it."""
+    """Whatever stdout can show of it, without a secret that was given to SHIPPER_HOST, say."""
     if sys.stdout is None:
         return
+    text = hide(os.environ, text)
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
