@@ -11,7 +11,7 @@ import pytest
 
 from shipper.config.budget import QUEUE_BYTES
 from shipper.delivery.commits import Committer
-from shipper.delivery.feed import Feed
+from shipper.delivery.feed import Context, Feed
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import RECORD_BYTES, Source
 from shipper.journal.cursor import CursorFile
@@ -209,7 +209,7 @@ def test_equal_personal_fields_have_one_hash_in_a_run_also_after_a_restart_and_a
         for _ in range(2):  # two workers
             feed = Feed(writer.path, filters=Filters(pii="hash"))
             feed.dead = True
-            pieces, _, _ = feed.read(State.start())
+            pieces, *_ = feed.read(State.start(), Context.begin())
             hashes += [record["lk.pii.text"] for record in pieces[0].events.records]
             feed.close()
     assert hashes[:4] == [hashes[0]] * 4
