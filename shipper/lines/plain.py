@@ -1,8 +1,8 @@
 """Lines to events without looking into them, one by one: for lines that the decoder, or a sink, has died of.
 
-The text, cleaned, masked and redacted, level info, the time of the capture. What begins like a JSON object gets the
-``json: `` in front that the decoder gives to some: see `decoder`. Nothing is joined. The user's filters hold, but for
-the level, which nobody has looked for.
+The text as a page shows it (`text.clean`), masked and redacted, level info, the time of the capture: what it says of
+itself is not read. What begins like a JSON object gets the ``json: `` in front that the decoder gives to some: see
+`decoder`. Nothing is joined. The user's filters hold, but for the level, which nobody has looked for.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ def plain(
             continue
         with at(batch.first_seq + index):
             part = batch.parts.get(index, 0)
-            text = clean(line.decode(errors="replace"))
+            whole = line if part else line.removesuffix(b"\r")
+            if masker is not None:
+                (whole,) = masker.mask([whole])
+            printed = whole.decode(errors="replace")
+            text = clean(printed)
+            if masker is not None and text != printed:  # something may have stood within a secret
+                text = masker.text(text)
             if not part and not text.strip():
                 pending = both(pending, _EMPTY)
                 continue
-            whole = line if part else line.removesuffix(b"\r")
-            if masker is not None or filters is not None:
-                shown = before_it = text.encode()
-                if masker is not None:
-                    (shown, whole) = masker.mask([shown, whole])
-                if filters is not None and filters.excludes(shown):
+            if filters is not None:
+                if filters.excludes(whole):
                     pending = both(pending, _EXCLUDED)
                     continue
-                text = shown.decode(errors="replace")
-                if filters is not None:
-                    text = filters.text(text, part)
-                if text.encode() != before_it:
-                    whole = text.encode()
+                text = filters.text(text, part)
+            if text != printed:
+                whole = text.encode()
             record = _record(text, time_ms, batch.first_seq + index)
         if pending != NONE_LEFT:
             record["skipped"], left[len(records)], pending = sum(pending), pending, NONE_LEFT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,9 @@ from shipper.delivery.trial import DEATHS, LINE_DEATHS, LINES, Trial
 from shipper.journal.reader import State
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
+from shipper.lines.masking import Masker
 from shipper.lines.plain import plain
+from shipper.lines.text import clean
 from tests.delivery.delivery_helpers import MIB, NOW_NS, begin_run, end_run, print_lines
 from tests.delivery.test_sender import Bench, Fake
 
@@ -232,14 +235,28 @@ def test_plain_lines_are_those_that_the_decoder_would_make(lines: list[bytes], d
     events = plain(batch, at)
     expected = Decoder().decode(batch)
     assert events.seqs == expected.seqs
-    assert set(events.seqs) <= set(noted)  # a line of which nothing is to be seen is looked at, too
+    assert noted == [seq for seq, line in enumerate(lines, 7) if line.strip() or seq - 7 in parts]
     assert events.sizes == expected.sizes or b"\r" in b"".join(lines) or b" " in b"".join(lines)
     assert events.trailing_skipped == expected.trailing_skipped
     for record, other in zip(events.records, expected.records, strict=True):
         assert (record.get("skipped"), record.get("part")) == (other.get("skipped"), other.get("part"))
-        if not str(record["message"]).startswith("json: "):
-            assert record["message"] == other["message"]
-            assert record["timestamp"] == other["timestamp"]
+        text = clean(lines[int(str(record["seq"])) - 7].decode(errors="replace"))
+        assert record["message"] == (f"json: {text}" if text.lstrip().startswith("{") else text)
+        if "{" not in text and other.keys() <= {"message", "timestamp", "seq", "skipped", "part"}:
+            assert str(other["message"]) in text  # without a level or a time in front, if the decoder knew them
+            if other["message"] == text:
+                assert record["timestamp"] == other["timestamp"]
+
+
+@pytest.mark.parametrize("printed", [b"key sk-\x1b[31msecretsecret\x1b[0m", b"10%\rkey sk-secretsecret", b"\x1b[1m\r"])
+def test_plain_lines_are_as_clean_and_as_masked_as_others(printed: bytes) -> None:
+    masker = Masker(["sk-secretsecret"])
+    batch = Batch(1, [printed, b"after"], 7, [(0, NOW_NS)], {})
+    events = plain(batch, lambda seq: nullcontext(), None, masker)
+    expected = Decoder(masker=masker).decode(batch)
+    assert events.messages == expected.messages
+    assert events.left == expected.left
+    assert b"secret" not in b"".join(events.lines or ())
 
 
 def test_a_read_in_steps_of_windows_names_them_alike_whatever_it_begins_with(tmp_path: Path) -> None:
