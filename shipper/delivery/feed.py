@@ -11,6 +11,10 @@ that goes with the state after the window, to be put in front of what follows in
   come (`Feed.whole`) or nobody has time to wait (`Feed.hurried`);
 - when lines of other streams show that so much time has passed.
 
+All that is held is grouped anew with what follows, since a line may change what those before it are. A long tail to
+which an agent adds line by line would be looked at again and again; so then lines wait unseen behind it, for `PAUSE` at
+least, unless they are half of what is held.
+
 No cursor passes them before they are sent, so a restart reads them again.
 """
 
@@ -47,6 +51,9 @@ if TYPE_CHECKING:
 
 KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second one kept costs 30 % in cache misses
 JOIN_SECONDS = 1.0  # that a line waits for those that may belong to it
+SHORT = 64  # lines that are grouped in 0.2 ms, as long as it takes to read and decode a window
+PAUSE = 0.05  # seconds between two looks at a longer tail, below what somebody who follows the page notices
+PAUSE_LINE = 30e-6  # the same for each line of it: ten times what grouping takes
 
 
 class Clock(Protocol):
@@ -103,15 +110,29 @@ class Held:
 
     ``until``: monotonic; then they wait no more where the journal ends for now. ``window``: the one that the last of
     them was read in. ``opens``: it is for their look that they wait; else it is one line, for what follows is there.
+    ``unseen``: how many, at its end, were not yet grouped with the others; ``look``: monotonic, when they are at the
+    latest.
     """
 
-    __slots__ = ("lines", "opens", "until", "window")
+    __slots__ = ("lines", "look", "opens", "unseen", "until", "window")
 
-    def __init__(self, lines: Lines, until: float, window: Window, opens: bool) -> None:
+    def __init__(self, lines: Lines, until: float, window: Window, opens: bool, look: float, unseen: int = 0) -> None:
         self.lines = lines
         self.until = until
         self.window = window
         self.opens = opens
+        self.look = look
+        self.unseen = unseen
+
+    @property
+    def due(self) -> float:
+        """When something is to be done with them though nothing follows."""
+        return min(self.until, self.look) if self.unseen else self.until
+
+    def puts_off(self, more: int, now: float) -> bool:
+        """Whether so many lines behind them wait unseen."""
+        count = len(self.lines.lines)
+        return count >= SHORT and now < self.look and 2 * (self.unseen + more) < count - self.unseen
 
 
 class Context:
@@ -260,12 +281,12 @@ class Feed:
         return self.dead or self.end is not None
 
     def held_until(self, context: Context) -> float | None:
-        """When lines that are held go though nothing follows, monotonic; None where none are."""
+        """When lines that are held go, or are looked at, though nothing follows, monotonic; None where none are."""
         if not context.held:
             return None
         if self.whole or self.hurried or self.gone:
             return 0.0
-        return min(held.until for held in context.held.values())
+        return min(held.due for held in context.held.values())
 
     def read(self, state: State, context: Context) -> tuple[list[Piece], State, Context, bool]:
         """What follows ``state``, the state and the context after it, and whether the journal ended there for now.
@@ -307,9 +328,19 @@ class Feed:
         if held is not None:
             if held.lines.first_seq + len(held.lines.lines) == item.first_seq:
                 del work.held[item.stream]
-                item = _in_a_row(held.lines, item)
+                more, item = len(item.lines), _in_a_row(held.lines, item)
+                if self._may_put_off(item.stream, window) and held.puts_off(more, self.clock.monotonic()):
+                    work.held[item.stream] = Held(item, held.until, window, held.opens, held.look, held.unseen + more)
+                    return
             else:
                 self._let_go(work, item.stream)
+        self._look(work, item, window, held)
+
+    def _may_put_off(self, stream: int, window: Window) -> bool:
+        """Lines of which a worker died are not mixed with those of another window."""
+        return self.trial is None or not self.trial.plain_until(self._name, stream, window)
+
+    def _look(self, work: _Reading, item: Lines, window: Window, held: Held | None) -> None:
         if self.trial is None:
             self._join(work, item, window, held)
         else:
@@ -333,7 +364,8 @@ class Feed:
             until = self._waits_until(tail)
             if before is not None and before.lines.first_seq == cut:
                 until = min(until, before.until)
-            work.held[item.stream] = Held(tail, until, window, opens)
+            look = self.clock.monotonic() + max(PAUSE, PAUSE_LINE * len(tail.lines))
+            work.held[item.stream] = Held(tail, until, window, opens, look)
             if not start:
                 return
             item = _portion(item, item.first_seq, cut)
@@ -359,9 +391,20 @@ class Feed:
         at_once = window.at_end and (self.whole or self.hurried or window.gone)
         now = self.clock.monotonic() if window.at_end else 0.0
         newest_ns = max((item.marks[-1][1] for item in window.items if isinstance(item, Lines)), default=0)
-        for stream, held in (*work.held.items(),):
+
+        def has_passed(held: Held, at: float) -> bool:
             passed = newest_ns - held.lines.marks[0][1] >= JOIN_SECONDS * 1e9
-            if at_once or passed or (window.at_end and (held.until <= now or not held.opens)):
+            return passed or (window.at_end and (at <= now or not held.opens))
+
+        for stream in (*work.held,):
+            held = work.held[stream]
+            if held.unseen and not at_once and has_passed(held, held.due):
+                del work.held[stream]  # the unseen may be no part of what goes, and open themselves
+                self._look(work, held.lines, held.window, held)
+                if stream not in work.held:
+                    continue
+                held = work.held[stream]
+            if at_once or has_passed(held, held.until):
                 self._let_go(work, stream)
 
     def _decode(self, work: _Reading, item: Lines, window: Window, groups: Sequence[tuple[int, int]]) -> None:

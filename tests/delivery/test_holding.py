@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shipper.config.budget import WINDOW_BYTES
 from shipper.delivery.commits import Committer
-from shipper.delivery.feed import JOIN_SECONDS, Context, Feed
+from shipper.delivery.feed import JOIN_SECONDS, SHORT, Context, Feed
 from shipper.delivery.sender import Sender
 from shipper.delivery.source import Source
 from shipper.journal.cursor import CursorFile
@@ -497,3 +497,41 @@ def test_a_cursor_says_what_is_known_of_the_calls_where_it_stands(bench: Bench, 
     assert values is not None
     assert ("calls" in values) == kept
     assert not kept or values["calls"]["count"] == 2
+
+
+def test_a_long_tail_that_grows_line_by_line_is_not_looked_at_each_time(bench: Bench) -> None:
+    lines = 1500
+    looked_at = 0
+    bench.print(HEADER)
+    for _ in range(lines):
+        assert bench.take() == []
+        held = bench.source._context.held[STDOUT]
+        looked_at += 0 if held.unseen else len(held.lines.lines)
+        bench.print(b"    main()\n")
+    assert looked_at < SHORT**2 + 4 * lines
+    bench.print(AFTER)
+    assert bench.take() == []
+    wait = bench.source.held_seconds()
+    assert wait is not None
+    assert 0 < wait <= 0.1
+    assert not bench.source.has_pending()
+    bench.clock.now += wait + 0.001
+    assert bench.source.has_pending()
+    assert bench.take() == ["\n".join([HEADER.decode().strip(), *["    main()"] * lines]), "after"]
+    assert bench.source.held_seconds() is None
+
+
+def test_what_came_unseen_behind_a_long_tail_has_its_own_second(bench: Bench) -> None:
+    bench.print(HEADER + b"    main()\n" * 100)
+    assert bench.take() == []
+    bench.clock.now += JOIN_SECONDS - 0.01
+    bench.print(b"    main()\n")
+    assert bench.take() == []
+    bench.print(LAST + AFTER + HEADER)
+    assert bench.take() == []
+    assert bench.source._context.held[STDOUT].unseen == 3
+    bench.clock.now += 0.02
+    joined, after = bench.take()
+    assert (joined.count("\n"), after) == (102, "after")
+    bench.print(FRAMES + LAST + AFTER)
+    assert bench.take() == [JOINED, "after"]
