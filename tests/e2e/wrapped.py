@@ -167,7 +167,7 @@ def streams(sandbox: Sandbox, provider: str = "datadog") -> dict[tuple[str, str]
 
 
 def all_events(sandbox: Sandbox, provider: str = "datadog", most: int = 1_000_000) -> list[dict[str, Any]]:
-    """As the sandbox shows them, the first ``most``, without the closing ones."""
+    """As the sandbox shows them, the first ``most``, without the closing ones and the issue of a crash."""
     events: list[dict[str, Any]] = []
     after = 0
     while len(events) < most:
@@ -176,7 +176,12 @@ def all_events(sandbox: Sandbox, provider: str = "datadog", most: int = 1_000_00
             break
         events += page["events"]
         after = page["last"]
-    return [event for event in events[:most] if not is_closing(event["attributes"])]
+    return [event for event in events[:most] if not (is_closing(event["attributes"]) or is_issue(event["attributes"]))]
+
+
+def is_issue(attributes: dict[str, Any]) -> bool:
+    """What Sentry is told besides of an agent that failed: an event of our own, of the kind that makes an issue."""
+    return attributes.get("logger") == "shipper" and "exception" in attributes
 
 
 def requests(sandbox: Sandbox, provider: str) -> list[Request]:
