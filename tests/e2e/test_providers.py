@@ -152,7 +152,7 @@ ERRORS = {
     "newrelic": {"error.kind": "error.class"},
 }
 OWN = ("message", "timestamp", "time", "agent.timestamp", "agent.time", "seq")  # the samples are old: `print_plan`
-CARRIED = {"job_id": "AJ_", "room": "test-room", "room_id": "RM_", "worker_id": "AW_"}
+CARRIED = {"job_id": "AJ_", "room": "test-room", "room_id": "RM_", "worker_id": "AW_", "agent.worker_id": "AW_"}
 """What lines before may have told of a line's call and worker, and how it begins: `lines.calls`."""
 TIMES = {"datadog": "timestamp", "cloudwatch": "timestamp", "sentry": "item.timestamp", "newrelic": "timestamp"}
 
