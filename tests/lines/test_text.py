@@ -43,6 +43,7 @@ from shipper.lines.text import clean, clean_lines
         ("text\r", "text"),
         ("text\r\n", "text\n"),
         ("\rtext", "text"),
+        ("text\r\0", "text"),
         ("\r\r", ""),
         ("10%\x1b[2K\x1b[1G20%", "20%"),
         ("10%\x1b[G20%\x1b[12Gend", "20%end"),
