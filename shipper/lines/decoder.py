@@ -46,7 +46,7 @@ from shipper.lines import loose
 from shipper.lines.deep import json_text
 from shipper.lines.dialects import HINTS, lift
 from shipper.lines.events import NONE_LEFT, Events, Left, Record
-from shipper.lines.fields import refine_all
+from shipper.lines.fields import RARE, refine, refine_all
 from shipper.lines.formats import CRASHED_JOB, FAMILIES, STRUCTURED, Found
 from shipper.lines.levels import ERROR, EXACT, INFO, level_of
 from shipper.lines.names import CLAIMED, JOB_NAMES, LEVEL_NAMES, MESSAGE_NAMES, MOVED, TIME_NAMES
@@ -114,10 +114,10 @@ class Plan:
     ``messages``, ``levels``, ``times``: names that may hold these, in the order in which they count. ``moves``: names
     that are ours, and where they go. ``job``: the name to become `job_id`, or "". ``first``: the first of each of the
     three, and the moves that are left once these are taken; None when one is missing. ``may_nest``: it may be of a
-    dialect in `dialects`.
+    dialect in `dialects`. ``rare``: `fields` has something to do.
     """
 
-    __slots__ = ("first", "job", "levels", "may_nest", "messages", "moves", "times")
+    __slots__ = ("first", "job", "levels", "may_nest", "messages", "moves", "rare", "times")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         present = set(names)
@@ -135,6 +135,7 @@ class Plan:
                 moves.append((name, free))
         self.moves = tuple(moves)
         self.may_nest = not HINTS.isdisjoint(names)
+        self.rare = not RARE.isdisjoint(names)
         self.first = None
         if self.messages and self.levels and self.times:
             three = (self.messages[0], self.levels[0], self.times[0])
@@ -268,6 +269,8 @@ class Decoder:
             record.update(fields)
         if message:
             record["message"] = message
+        if fields:
+            refine(record)
         if name:
             record.setdefault("name", name)
 
@@ -385,6 +388,8 @@ class Decoder:
                     found["job_id"] = found.pop(plan.job)
                 found["message"] = message
                 found["timestamp"] = time_ms
+                if plan.rare:
+                    refine(found)
                 return level
         for name in plan.messages:
             value = found[name]
@@ -423,6 +428,8 @@ class Decoder:
                 found[free] = found.pop(name)
         found["message"] = _guarded(clean(message))
         found["timestamp"] = time_ms
+        if plan.rare:
+            refine(found)
         return level
 
 

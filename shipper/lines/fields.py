@@ -32,6 +32,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from shipper.lines.problems import describe
+from shipper.lines.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +50,7 @@ _STACKS = (
 )  # fmt: skip
 """First one that is one is `error.stack`."""
 _TEXTS = ("error", "err")
+_LOGURU = {"type", "value", "traceback"}
 _LOOKED_AT = 16_384  # characters at either end of a stack; reading what went wrong out of 256 KiB can take 0.2 s
 _PYTHONS = frozenset({"exc_info", "exc_text"})
 _MAY_BE_SHORT = frozenset(
@@ -138,6 +140,9 @@ def _errors(record: Record) -> None:
     stack = record.get(STACK)
     if isinstance(stack, str) and stack:
         _ship_once(record, stack)
+        inner = record.get("exception")  # loguru's says the same again
+        if isinstance(inner, dict) and inner.keys() == _LOGURU and record.get(KIND) == inner["type"]:
+            del record["exception"]
 
 
 def _is_text(value: object) -> bool:
@@ -190,6 +195,7 @@ def _may_be_stack(record: Record, name: str, text: str) -> bool:
 
 def _ship_once(record: Record, stack: str) -> None:
     """Completes kind and message of the error, and takes its stack out of the record's message."""
+    record[STACK] = stack = clean(stack)  # as the message is
     if KIND not in record or MESSAGE not in record:
         for name, value in zip((KIND, MESSAGE), _described(stack), strict=True):
             if value:

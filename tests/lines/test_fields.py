@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
 from shipper.lines.fields import RARE, refine, span, trace
+from shipper.lines.text import clean
 
 CAPTURE_MS = 1_795_495_000_000
 SAMPLES = sorted((Path(__file__).parents[2] / "demo" / "lines").glob("*.log"))
@@ -265,7 +266,8 @@ def test_twice_is_once_and_no_value_is_lost(fields: dict[str, Any]) -> None:
     arrived = leaves(record)
     for name, value in fields.items():
         if name != "message":
-            assert all(any(leaf is there or leaf == there for there in arrived) for leaf in leaves(value))
+            for leaf in leaves(value):
+                assert leaf in arrived or (isinstance(leaf, str) and clean(leaf) in arrived)
 
 
 @pytest.mark.parametrize("size", [1_000, 1_000_000])
