@@ -23,6 +23,7 @@ there is nothing, which is nearly always, only lines without a job are looked at
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from itertools import repeat
 from operator import itemgetter
@@ -92,15 +93,15 @@ class Calls:
         return following.state()
 
     def to_cursor(self) -> dict[str, Any]:
-        """JSON-ready, {} for nothing; at most `MAX_CURSOR_BYTES` of JSON."""
+        """JSON-ready, {} for nothing; at most `MAX_CURSOR_BYTES` of JSON in ASCII."""
         shared = [pid for pid, call in self._calls.items() if not call][-_MAX_SHARED:]
         calls: list[list[Any]] = []
         values: dict[str, Any] = {"worker": self.worker, "shared": shared, "calls": calls}
         values = {name: value for name, value in values.items() if value or value is calls}
-        size = len(orjson.dumps(values))
+        size = _size(values)
         for pid, call in reversed(self._calls.items()):
             if call and pid not in self._ended:
-                size += len(orjson.dumps([pid, call])) + 1
+                size += _size([pid, call]) + 1
                 if size > MAX_CURSOR_BYTES:
                     break
                 calls.insert(0, [pid, call])
@@ -263,6 +264,10 @@ class _Following:
             self._is_ours = True
             self._calls = self._calls.copy()
             self._ended = set(self._ended)
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, separators=(",", ":")))
 
 
 def _is_text(value: object) -> bool:
