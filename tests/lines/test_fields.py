@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shipper.lines.batch import Batch
 from shipper.lines.decoder import Decoder
 from shipper.lines.fields import RARE, refine, span, trace
+from shipper.lines.problems import describe
 from shipper.lines.text import clean
 
 CAPTURE_MS = 1_795_495_000_000
@@ -268,6 +269,21 @@ def test_twice_is_once_and_no_value_is_lost(fields: dict[str, Any]) -> None:
         if name != "message":
             for leaf in leaves(value):
                 assert leaf in arrived or (isinstance(leaf, str) and clean(leaf) in arrived)
+
+
+@given(
+    st.lists(
+        st.sampled_from([*PYTHON.split("\n"), "", " x", "    ^^^", "KeyError", "a.B: c", "E: ", "x: y", "+ more"]),
+        max_size=9,
+    )
+)
+def test_kind_and_message_are_those_of_a_joined_traceback(lines: list[str]) -> None:
+    stack = "\n".join(["Traceback (most recent call last):", *lines])
+    record: dict[str, object] = {"message": "m", "exc_info": stack}
+    refine(record)
+    problem = describe(clean(stack)) if lines else None
+    if problem is not None and problem.kind:
+        assert (record.get("error.kind"), record.get("error.message", "")) == (problem.kind, problem.message)
 
 
 @pytest.mark.parametrize("size", [1_000, 1_000_000])
