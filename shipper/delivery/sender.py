@@ -53,6 +53,7 @@ INSIST_SECONDS = (0.5, 1.0, 2.0, 4.0)  # between the attempts with an event of o
 IN_VAIN_SECONDS = 60.0  # once that helped nothing, the next ones are tried once: each holds up what is behind it
 TOLD_AFTER = 3  # failures in a row before a person is told: one or two are everyday
 TOLD_SECONDS = 20.0  # or when they have gone on for so long: a request without an answer takes 30 s by itself
+STOPPED_SECONDS = 45.0  # a request that took longer stood still itself, in a frozen container
 BUGS_IN_A_ROW = 5  # after so many unexpected errors a request counts as rejected, so that it can be bisected
 SLOWEST_SECONDS = 10.0  # a line waits for company at most this long when the provider asks for fewer requests
 # For a sink in step that has no room, so that lines are decoded once; then it falls behind. Milliseconds in which this
@@ -631,7 +632,8 @@ class Sender:
             acceptance = await self._try(source, flight)
         except (RetryableError, RefusedError) as error:
             if not self._failures:
-                self._failing_since = started
+                now = self._clock.monotonic()
+                self._failing_since = started if now - started < STOPPED_SECONDS else now
             # only now: the machinery for trying again costs 60 us a request
             return await self._persist(source, flight, error)
         now = self._clock.monotonic()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from tests.helpers import is_closing
+
+LOGFMT = re.compile(r'level=\w+ msg="([^"]*)"')
 
 
 def messages_of(printed: bytes) -> list[str]:
@@ -18,7 +21,8 @@ def messages_of(printed: bytes) -> list[str]:
             fields = json.loads(line)
             found.append(fields["message"] if "message" in fields else fields["msg"])
         except json.JSONDecodeError:  # no JSON, or another process printed in the middle of it
-            found.append(line)
+            logfmt = LOGFMT.fullmatch(line)
+            found.append(logfmt[1] if logfmt else line)
     return found
 
 
