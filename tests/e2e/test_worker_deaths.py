@@ -46,10 +46,10 @@ Decoder.follow = dies
 """
 IN_PLAIN = """
 _plain_record = _record
-def dies(line, time_ms, seq):
-    if {mark!r} in line:
+def dies(text, time_ms, seq):
+    if {mark!r} in text.encode():
         {die}
-    return _plain_record(line, time_ms, seq)
+    return _plain_record(text, time_ms, seq)
 _record = dies
 """
 IN_ENCODER = """
