@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 KEPT_WINDOWS = 1  # sinks in step ask for the same one within moments; a second one kept costs 30 % in cache misses
 JOIN_SECONDS = 1.0  # that a line waits for those that may belong to it
+NEAR_SECONDS = 1e-4  # before a moment that is awaited it counts as come: sums of floats may miss it for ever
 SHORT = 64  # lines that are grouped in 0.2 ms, as long as it takes to read and decode a window
 PAUSE = 0.05  # seconds between two looks at a longer tail, below what somebody who follows the page notices
 PAUSE_LINE = 30e-6  # the same for each line of it: ten times what grouping takes
@@ -389,7 +390,7 @@ class Feed:
     def _let_go_in_time(self, work: _Reading, window: Read) -> None:
         """What has waited long enough where the window ended."""
         at_once = window.at_end and (self.whole or self.hurried or window.gone)
-        now = self.clock.monotonic() if window.at_end else 0.0
+        now = self.clock.monotonic() + NEAR_SECONDS if window.at_end else 0.0
         newest_ns = max((item.marks[-1][1] for item in window.items if isinstance(item, Lines)), default=0)
 
         def has_passed(held: Held, at: float) -> bool:

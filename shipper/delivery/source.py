@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from shipper.delivery.crash import crash_of
-from shipper.delivery.feed import Context, Piece, loss_notice
+from shipper.delivery.feed import NEAR_SECONDS, Context, Piece, loss_notice
 from shipper.journal.facts import dump_json
 from shipper.journal.reader import State
 from shipper.lines.calls import Calls
@@ -182,7 +182,10 @@ class Source:
         if not self._context.held:
             return None
         until = self.feed.held_until(self._context)
-        return None if until is None else max(0.0, until - self.feed.clock.monotonic())
+        if until is None:
+            return None
+        left = until - self.feed.clock.monotonic()
+        return left if left > NEAR_SECONDS else 0.0
 
     def has_pending(self) -> bool:
         """Whether there is something to send, or to read. Costs two system calls, and no reading. Raises OSError."""
