@@ -157,7 +157,7 @@ def drain_to_all(path: Path, lines: int) -> float:
         wrapper.wait()
         counts = dict.fromkeys(ALL, 0)
         for request in [*requests, *intake.take()]:
-            counts[request.provider] += len(request.events())
+            counts[request.provider] += sum(int(event.get("lines", 1)) for event in request.events() if "seq" in event)
         if set(counts.values()) != {lines}:
             raise BenchError(f"{lines} lines, and {counts} arrived")
     progress(f"memory, all four, draining: {peak:.1f} MB")
